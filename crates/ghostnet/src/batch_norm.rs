@@ -1,0 +1,126 @@
+//! Batch normalisation whose running variance follows PyTorch.
+//!
+//! burn's own layer writes the biased batch variance into its running statistics, PyTorch the unbiased one (n / (n − 1)).
+//! The published recipes and weights come from PyTorch, and at the small maps of the last stages the two differ by percents,
+//! so the networks here use this layer. Everything else is burn's: the operation, its gradient, the running state.
+
+use burn::config::Config;
+use burn::module::{Flag, Module, Param, RunningState};
+use burn::nn::Initializer;
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor};
+
+/// Configuration of a [`BatchNorm`].
+#[derive(Config, Debug)]
+pub struct BatchNormConfig {
+    /// Number of channels.
+    pub num_features: usize,
+    /// Added to the variance before the square root.
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+    /// Share of the batch's statistics in the new running statistics.
+    #[config(default = 0.1)]
+    pub momentum: f64,
+}
+
+/// `y = (x − mean) / sqrt(variance + ε) · weight + bias` for each channel.
+///
+/// On an autodiff device mean and variance are the batch's, and the running statistics move towards them; elsewhere, and when
+/// the module is frozen, the running statistics are used. Clones share running statistics: copy a model with
+/// [`Module::valid`].
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Off in a frozen layer, which then uses its running statistics and leaves them alone.
+    pub training: Param<Flag>,
+    /// Running mean, `[channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running unbiased variance, `[channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+    /// Share of the batch's statistics in the new running statistics.
+    pub momentum: f64,
+    /// Added to the variance before the square root.
+    pub epsilon: f64,
+}
+
+impl BatchNormConfig {
+    /// Scale 1, shift 0, running mean 0, running variance 1.
+    pub fn init(&self, device: &Device) -> BatchNorm {
+        BatchNorm {
+            weight: Initializer::Ones.init([self.num_features], device),
+            bias: Initializer::Zeros.init([self.num_features], device),
+            training: Param::from_bool(true),
+            running_mean: RunningState::new(Tensor::zeros([self.num_features], device)),
+            running_var: RunningState::new(Tensor::ones([self.num_features], device)),
+            momentum: self.momentum,
+            epsilon: self.epsilon,
+        }
+    }
+}
+
+impl BatchNorm {
+    /// Normalises over batch, height and width.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels, height, width]`
+    /// - output: the same
+    ///
+    /// # Panics
+    /// When training on one value per channel, whose variance is not defined (PyTorch refuses it too).
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        if x.device().is_autodiff() && self.training.is_enabled() {
+            return self.forward_train(x);
+        }
+        let device = x.device();
+        let mean = self.running_mean.value_sync().to_device(&device);
+        let variance = self.running_var.value_sync().to_device(&device);
+        batch_norm(x, self.weight.val(), self.bias.val(), mean, variance, self.epsilon)
+    }
+
+    fn forward_train(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let values_per_channel = batch * height * width;
+        assert!(
+            values_per_channel > 1,
+            "batch norm needs more than one value per channel to train, got an input of shape [{batch}, _, {height}, {width}]; \
+             use a larger batch or larger images"
+        );
+        let device = x.device();
+        let result = batch_norm_train(x, self.weight.val(), self.bias.val(), self.epsilon);
+        let unbias = values_per_channel as f64 / (values_per_channel - 1) as f64;
+        let blend = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
+            let old = running.value_sync().to_device(&device);
+            running.update((old.mul_scalar(1.0 - self.momentum) + batch.mul_scalar(self.momentum)).detach());
+        };
+        blend(&self.running_mean, result.mean.detach());
+        blend(&self.running_var, result.variance.detach().mul_scalar(unbias));
+        result.output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    #[test]
+    fn running_variance_is_unbiased_as_in_pytorch() {
+        let device = Device::flex().autodiff();
+        let norm = BatchNormConfig::new(1).init(&device);
+        norm.forward(Tensor::<1>::from_floats([1.0, 3.0], &device).reshape([2, 1, 1, 1]));
+        // Batch variance 1 biased, 2 unbiased: 0.9 · 1 + 0.1 · 2.
+        norm.running_var.value_sync().to_data().assert_eq(&TensorData::from([1.1f32]), true);
+        norm.running_mean.value_sync().to_data().assert_eq(&TensorData::from([0.2f32]), true);
+    }
+
+    #[test]
+    #[should_panic(expected = "more than one value per channel")]
+    fn training_on_one_value_per_channel_is_refused() {
+        let device = Device::flex().autodiff();
+        BatchNormConfig::new(2).init(&device).forward(Tensor::ones([1, 2, 1, 1], &device));
+    }
+}

@@ -1,0 +1,111 @@
+//! The Ghost module (section 3.1 of arXiv:1911.11907): a few intrinsic maps from an ordinary convolution, and the rest of the
+//! output, the ghosts, from a cheap depthwise convolution over them.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use crate::{ConvNorm, ConvNormConfig};
+
+/// Configuration of a [`GhostModule`].
+#[derive(Config, Debug)]
+pub struct GhostModuleConfig {
+    /// Channels in.
+    pub in_channels: usize,
+    /// Channels out.
+    pub out_channels: usize,
+    /// Kernel of the primary convolution.
+    #[config(default = 1)]
+    pub kernel_size: usize,
+    /// `s` of the paper: the primary convolution makes `ceil(out / s)` maps. At least 2; with 1 there would be no ghosts.
+    #[config(default = 2)]
+    pub ratio: usize,
+    /// `d` of the paper: kernel of the cheap depthwise convolution.
+    #[config(default = 3)]
+    pub cheap_kernel_size: usize,
+    /// Stride of the primary convolution.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// ReLU behind each half. The first module of a bottleneck has it, the second has none.
+    #[config(default = true)]
+    pub relu: bool,
+}
+
+/// Primary convolution, cheap operation on its output, both concatenated.
+#[derive(Module, Debug)]
+pub struct GhostModule {
+    /// Makes the intrinsic maps.
+    pub primary_conv: ConvNorm,
+    /// Makes the ghosts: depthwise, on the primary's output after its activation.
+    pub cheap_operation: ConvNorm,
+    /// ReLU behind each half.
+    pub relu: bool,
+    /// Channels out; fewer than the two halves have together if the ratio does not divide them.
+    pub out_channels: usize,
+}
+
+impl GhostModuleConfig {
+    /// Maps made by the primary convolution.
+    pub fn primary_channels(&self) -> usize {
+        self.out_channels.div_ceil(self.ratio)
+    }
+
+    /// Maps made by the cheap operation, before the cut to `out_channels`.
+    pub fn cheap_channels(&self) -> usize {
+        self.primary_channels() * (self.ratio - 1)
+    }
+
+    /// # Panics
+    /// If the ratio is below 2.
+    pub fn init(&self, device: &Device) -> GhostModule {
+        assert!(self.ratio >= 2, "the ratio of a Ghost module must be at least 2, got {}", self.ratio);
+        let primary = self.primary_channels();
+        GhostModule {
+            primary_conv: ConvNormConfig::new(self.in_channels, primary, self.kernel_size)
+                .with_stride(self.stride)
+                .init(device),
+            cheap_operation: ConvNormConfig::new(primary, self.cheap_channels(), self.cheap_kernel_size)
+                .with_groups(primary)
+                .init(device),
+            relu: self.relu,
+            out_channels: self.out_channels,
+        }
+    }
+}
+
+impl GhostModule {
+    /// # Shapes
+    /// - `x`: `[batch, in_channels, height, width]`
+    /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let activation = |map: Tensor<4>| if self.relu { relu(map) } else { map };
+        let primary = activation(self.primary_conv.forward(x)); // [batch, primary, height, width]
+        let cheap = activation(self.cheap_operation.forward(primary.clone())); // [batch, cheap, height, width]
+        let maps = Tensor::cat([primary, cheap].into(), 1);
+        // A slice costs a copy and stands in the way of export; at the published sizes it would cut nothing.
+        if maps.dims()[1] == self.out_channels { maps } else { maps.narrow(1, 0, self.out_channels) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_ratio_and_cheap_kernel_gives_the_channels_asked_for() {
+        let device = Device::flex();
+        for ratio in 2..=5 {
+            for cheap_kernel_size in [1, 3, 5, 7] {
+                for out_channels in [5, 8, 12, 13] {
+                    let config = GhostModuleConfig::new(6, out_channels)
+                        .with_ratio(ratio)
+                        .with_cheap_kernel_size(cheap_kernel_size)
+                        .with_stride(2);
+                    let maps = config.init(&device).forward(Tensor::ones([2, 6, 9, 7], &device));
+                    assert_eq!(maps.dims(), [2, out_channels, 5, 4], "ratio {ratio}, d {cheap_kernel_size}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![recursion_limit = "256"]
+
+extern crate alloc;
+
+mod architecture;
+mod batch_norm;
+mod conv_norm;
+mod count;
+mod ghost_bottleneck;
+mod ghost_module;
+mod network;
+mod squeeze_excite;
+mod state;
+
+pub use architecture::{Architecture, BlockSpec, make_divisible};
+pub use batch_norm::{BatchNorm, BatchNormConfig};
+pub use conv_norm::{ConvNorm, ConvNormConfig};
+pub use count::{LayerCount, LayerKind};
+pub use ghost_bottleneck::{GhostBottleneck, GhostBottleneckConfig, Shortcut};
+pub use ghost_module::{GhostModule, GhostModuleConfig};
+pub use network::{GhostNet, GhostNetConfig};
+pub use squeeze_excite::{SqueezeExcite, SqueezeExciteConfig};
+pub use state::{NamedTensor, StateError, parameter_names};

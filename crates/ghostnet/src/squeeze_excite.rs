@@ -1,0 +1,47 @@
+//! Squeeze-and-excite with GhostNet's gate: the hard sigmoid `relu6(x + 3) / 6`.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::{hard_sigmoid, relu};
+use burn::tensor::{Device, Tensor};
+
+/// Configuration of a [`SqueezeExcite`].
+#[derive(Config, Debug)]
+pub struct SqueezeExciteConfig {
+    /// Channels in and out.
+    pub channels: usize,
+    /// Channels of the squeezed vector.
+    pub squeeze_channels: usize,
+}
+
+/// Scales every channel by a gate computed from the mean of all channels.
+#[derive(Module, Debug)]
+pub struct SqueezeExcite {
+    /// 1×1 with bias, channels → squeezed.
+    pub conv_reduce: Conv2d,
+    /// 1×1 with bias, squeezed → channels.
+    pub conv_expand: Conv2d,
+}
+
+impl SqueezeExciteConfig {
+    /// Weights and biases uniform in ± 1 / sqrt(fan_in), PyTorch's default.
+    pub fn init(&self, device: &Device) -> SqueezeExcite {
+        SqueezeExcite {
+            conv_reduce: Conv2dConfig::new([self.channels, self.squeeze_channels], [1, 1]).with_bias(true).init(device),
+            conv_expand: Conv2dConfig::new([self.squeeze_channels, self.channels], [1, 1]).with_bias(true).init(device),
+        }
+    }
+}
+
+impl SqueezeExcite {
+    /// # Shapes
+    /// - `x`: `[batch, channels, height, width]`
+    /// - output: the same
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let mean = x.clone().mean_dim(3).mean_dim(2); // [batch, channels, 1, 1]
+        let squeezed = relu(self.conv_reduce.forward(mean)); // [batch, squeezed, 1, 1]
+        let gate = hard_sigmoid(self.conv_expand.forward(squeezed), 1.0 / 6.0, 0.5); // [batch, channels, 1, 1]
+        x * gate
+    }
+}

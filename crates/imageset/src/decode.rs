@@ -1,0 +1,479 @@
+//! From the bytes of an image file to an upright RGB picture, or a clear error.
+//!
+//! The format is read from the content, never from a name. The size is checked in the header, before memory for the pixels
+//! is asked for. Transparent pixels are laid over white, and the EXIF orientation is applied. A file that ends too early is an
+//! error: a decoder that fills the missing part with gray would train the network on it.
+//!
+//! JPEG goes to `zune-jpeg` directly, in its strict mode (the `image` crate uses the same decoder in lenient mode); the other
+//! formats go through `image`. CMYK and YCCK follow Adobe's inverted convention, as in Pillow.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::io::Cursor;
+use std::ops::{Range, RangeInclusive};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+use crate::image::RgbImage;
+
+/// What an image may ask for. Checked from its header, before anything is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Most pixels, width times height.
+    pub max_pixels: u64,
+    /// Most bytes of memory for the decoder's buffers and the picture together.
+    pub max_bytes: u64,
+}
+
+impl Default for DecodeLimits {
+    /// 178,956,970 pixels, where Pillow refuses a "decompression bomb", and 1 GiB.
+    fn default() -> Self {
+        Self { max_pixels: 178_956_970, max_bytes: 1 << 30 }
+    }
+}
+
+/// Why bytes did not become a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("the file is empty")]
+    Empty,
+    /// The content is in none of the formats that we read.
+    #[error("the content is not a JPEG, PNG, WebP, BMP or GIF image")]
+    UnknownFormat,
+    /// The header declares more pixels than allowed.
+    #[error("{width} x {height} pixels are more than the limit of {max_pixels} pixels")]
+    TooManyPixels {
+        /// Declared columns.
+        width: u64,
+        /// Declared rows.
+        height: u64,
+        /// [`DecodeLimits::max_pixels`].
+        max_pixels: u64,
+    },
+    /// Decoding would need more memory than allowed.
+    #[error("decoding needs {bytes} bytes of memory, more than the limit of {max_bytes} bytes")]
+    TooMuchMemory {
+        /// Estimated need.
+        bytes: u64,
+        /// [`DecodeLimits::max_bytes`].
+        max_bytes: u64,
+    },
+    /// The image has no rows or no columns.
+    #[error("the image has no pixels ({width} x {height})")]
+    NoPixels {
+        /// Declared columns.
+        width: u64,
+        /// Declared rows.
+        height: u64,
+    },
+    /// The content is damaged, cut short, or uses a feature that no decoder here knows.
+    #[error("damaged or unsupported {format} image: {reason}")]
+    Malformed {
+        /// Name of the format.
+        format: &'static str,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A decoder panicked: a bug in it, kept from ending the run.
+    #[error("the decoder panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// Decodes one image file.
+///
+/// # Errors
+///
+/// See [`DecodeError`]. Never panics: a panic inside of a decoder becomes [`DecodeError::Panicked`].
+pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let format = image::guess_format(bytes).map_err(|_| DecodeError::UnknownFormat)?;
+    // Nothing is shared with the closure but the bytes, which are not written: no state can be left half changed.
+    catch_unwind(AssertUnwindSafe(|| match format {
+        ImageFormat::Jpeg => decode_jpeg(bytes, limits),
+        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif => {
+            decode_other(bytes, format, limits)
+        }
+        _ => Err(DecodeError::UnknownFormat),
+    }))
+    .unwrap_or_else(|payload| Err(DecodeError::Panicked { message: panic_message(payload.as_ref()) }))
+}
+
+/// The text of a panic, as far as it has one.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "no message".to_owned()
+    }
+}
+
+fn check_size((width, height): (u64, u64), bytes_per_pixel: u64, limits: &DecodeLimits) -> Result<(), DecodeError> {
+    if width == 0 || height == 0 {
+        return Err(DecodeError::NoPixels { width, height });
+    }
+    let pixels = width.saturating_mul(height);
+    if pixels > limits.max_pixels {
+        return Err(DecodeError::TooManyPixels { width, height, max_pixels: limits.max_pixels });
+    }
+    let bytes = pixels.saturating_mul(bytes_per_pixel);
+    if bytes > limits.max_bytes {
+        return Err(DecodeError::TooMuchMemory { bytes, max_bytes: limits.max_bytes });
+    }
+    Ok(())
+}
+
+fn decode_jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    let malformed =
+        |reason: &dyn std::fmt::Display| DecodeError::Malformed { format: "JPEG", reason: reason.to_string() };
+    let markers = JpegMarkers::find(bytes);
+    let bytes = without(bytes, &markers.stray);
+    // The size limits are ours to check, with a better message.
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes.as_ref()), options);
+    decoder.decode_headers().map_err(|error| malformed(&error))?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| malformed(&"the header gives no dimensions"))?;
+    // 3 bytes of RGB, and for a progressive file 2 bytes per coefficient of up to 4 full-size components.
+    check_size((width as u64, height as u64), 3 + 2 * 4, limits)?;
+    let orientation =
+        decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk)).unwrap_or(Orientation::NoTransforms);
+    // The decoder itself accepts a file that ends in its last rows or between two scans.
+    if !markers.has_end {
+        return Err(malformed(&"it is cut short: the end-of-image marker is missing"));
+    }
+    let pixels = decoder.decode().map_err(|error| malformed(&error))?;
+    // A JPEG's dimensions are 16-bit numbers.
+    let picture = image::RgbImage::from_raw(width as u32, height as u32, pixels)
+        .ok_or_else(|| malformed(&"the decoder returned a wrong number of pixels"))?;
+    Ok(upright(DynamicImage::ImageRgb8(picture), orientation))
+}
+
+/// The markers of a JPEG file, as far as they concern us.
+#[derive(Default)]
+struct JpegMarkers {
+    /// Garbage between two header segments.
+    stray: Vec<Range<usize>>,
+    /// Whether the end-of-image marker was found: a file without one was cut short.
+    has_end: bool,
+}
+
+impl JpegMarkers {
+    /// Goes from marker to marker. In compressed data a byte 0xff is followed by 0x00 or is a marker, so none is missed.
+    fn find(bytes: &[u8]) -> Self {
+        const STUFFED: u8 = 0x00;
+        const FILL: u8 = 0xff;
+        const RESTARTS: RangeInclusive<u8> = 0xd0..=0xd7;
+        const END_OF_IMAGE: u8 = 0xd9;
+        const START_OF_SCAN: u8 = 0xda;
+        let mut markers = Self::default();
+        let mut in_scan = false;
+        let mut at = 2; // after the start-of-image marker
+        loop {
+            let begin = at;
+            let marker = loop {
+                match bytes.get(at..at + 2) {
+                    Some(&[0xff, marker]) if marker != STUFFED && marker != FILL => {
+                        if !(in_scan && RESTARTS.contains(&marker)) {
+                            break marker;
+                        }
+                        at += 2;
+                    }
+                    Some(_) => at += 1,
+                    None => return markers,
+                }
+            };
+            if !in_scan && at > begin {
+                markers.stray.push(begin..at);
+            }
+            if marker == END_OF_IMAGE {
+                markers.has_end = true;
+                return markers;
+            }
+            let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return markers };
+            at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+            in_scan |= marker == START_OF_SCAN;
+        }
+    }
+}
+
+/// The file without the garbage that some cameras and editors leave between two header segments.
+///
+/// Every common decoder skips those bytes; `zune-jpeg` refuses them in the strict mode that we need for the sake of damaged
+/// files. A file without such bytes is returned as it is.
+fn without<'a>(bytes: &'a [u8], stray: &[Range<usize>]) -> Cow<'a, [u8]> {
+    if stray.is_empty() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut from = 0;
+    for range in stray {
+        kept.extend_from_slice(&bytes[from..range.start]);
+        from = range.end;
+    }
+    kept.extend_from_slice(&bytes[from..]);
+    Cow::Owned(kept)
+}
+
+fn decode_other(bytes: &[u8], format: ImageFormat, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    let name = match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Bmp => "BMP",
+        _ => "GIF",
+    };
+    let malformed = |error: ImageError| DecodeError::Malformed { format: name, reason: reason(&error) };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut decoder_limits = Limits::no_limits();
+    decoder_limits.max_alloc = Some(limits.max_bytes);
+    reader.limits(decoder_limits);
+    let mut decoder = reader.into_decoder().map_err(malformed)?;
+    let (width, height) = decoder.dimensions();
+    // The decoded picture, its conversion to 8-bit RGBA, and the RGB result.
+    let bytes_per_pixel = u64::from(decoder.color_type().bytes_per_pixel()) + 4 + 3;
+    check_size((u64::from(width), u64::from(height)), bytes_per_pixel, limits)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let picture = DynamicImage::from_decoder(decoder).map_err(malformed)?;
+    Ok(upright(over_white(picture), orientation))
+}
+
+/// The decoder's words without the repetition of `image`'s outer layers.
+fn reason(error: &ImageError) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// Lays transparent pixels over white; an opaque picture is only converted.
+fn over_white(picture: DynamicImage) -> DynamicImage {
+    if !picture.color().has_alpha() {
+        return DynamicImage::ImageRgb8(picture.into_rgb8());
+    }
+    let picture = picture.into_rgba8();
+    let (width, height) = picture.dimensions();
+    let mut opaque = image::RgbImage::new(width, height);
+    for (out, pixel) in opaque.chunks_exact_mut(3).zip(picture.chunks_exact(4)) {
+        let alpha = u32::from(pixel[3]);
+        for (out, &color) in out.iter_mut().zip(pixel) {
+            *out = ((u32::from(color) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        }
+    }
+    DynamicImage::ImageRgb8(opaque)
+}
+
+fn upright(mut picture: DynamicImage, orientation: Orientation) -> RgbImage {
+    picture.apply_orientation(orientation);
+    let picture = picture.into_rgb8();
+    RgbImage { width: picture.width(), height: picture.height(), pixels: picture.into_raw() }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ExtendedColorType, ImageEncoder};
+
+    use super::*;
+    use crate::pillow::{decoded_files, file, largest_difference};
+    use crate::random::{below, stream};
+
+    fn decode_ok(bytes: &[u8]) -> RgbImage {
+        decode(bytes, &DecodeLimits::default()).unwrap()
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        decode(bytes, &DecodeLimits::default()).unwrap_err().to_string()
+    }
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn png(width: u32, height: u32, color: ExtendedColorType, data: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut bytes).write_image(data, width, height, color).unwrap();
+        bytes
+    }
+
+    fn levels(image: &RgbImage) -> Vec<[u8; 3]> {
+        image.pixels.chunks_exact(3).map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect()
+    }
+
+    fn noise(width: u32, height: u32) -> DynamicImage {
+        let mut state = 1u32;
+        DynamicImage::ImageRgb8(image::RgbImage::from_fn(width, height, |_, _| {
+            image::Rgb([0; 3].map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            }))
+        }))
+    }
+
+    #[test]
+    fn every_kind_of_jpeg_looks_as_in_pillow() {
+        for (name, theirs) in decoded_files() {
+            let ours = decode_ok(&file(&name));
+            assert_eq!((ours.width, ours.height), (24, 16), "{name}");
+            // Decoders may differ in the last bits of the cosine transform and in how they spread the colour.
+            let difference = largest_difference(&ours.pixels, &theirs);
+            assert!(difference <= 6, "{name}: {difference}");
+        }
+    }
+
+    #[test]
+    fn lossless_formats_give_the_pixels_back() {
+        let picture = noise(13, 7);
+        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP] {
+            assert_eq!(decode_ok(&encoded(&picture, format)).pixels, picture.as_bytes(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn png_of_every_depth_becomes_8_bit_rgb() {
+        let gray = png(2, 1, ExtendedColorType::L8, &[10, 200]);
+        assert_eq!(levels(&decode_ok(&gray)), [[10; 3], [200; 3]]);
+        let deep: Vec<u8> = [0u16, 257, 0x8080, 65535, 65535, 0].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let rgb16 = png(2, 1, ExtendedColorType::Rgb16, &deep);
+        assert_eq!(levels(&decode_ok(&rgb16)), [[0, 1, 128], [255, 255, 0]]);
+    }
+
+    #[test]
+    fn transparency_is_laid_over_white() {
+        let rgba = png(3, 1, ExtendedColorType::Rgba8, &[10, 20, 30, 255, 10, 20, 30, 0, 0, 100, 200, 51]);
+        assert_eq!(levels(&decode_ok(&rgba)), [[10, 20, 30], [255; 3], [204, 224, 244]]);
+        let gray = png(2, 1, ExtendedColorType::La8, &[0, 0, 0, 255]);
+        assert_eq!(levels(&decode_ok(&gray)), [[255; 3], [0; 3]]);
+        let picture = image::RgbaImage::from_fn(2, 1, |x, _| image::Rgba([0, 0, 0, if x == 0 { 0 } else { 255 }]));
+        for format in [ImageFormat::Gif, ImageFormat::WebP] {
+            let bytes = encoded(&DynamicImage::ImageRgba8(picture.clone()), format);
+            assert_eq!(levels(&decode_ok(&bytes)), [[255; 3], [0; 3]], "{format:?}");
+        }
+    }
+
+    #[test]
+    fn the_eight_orientations_look_alike() {
+        let upright = decode_ok(&file("orientation_1.jpg"));
+        for orientation in 2..=8 {
+            let turned = decode_ok(&file(&format!("orientation_{orientation}.jpg")));
+            assert_eq!((turned.width, turned.height), (24, 16), "{orientation}");
+            // The blocks of a turned JPEG are other ones.
+            let difference = largest_difference(&turned.pixels, &upright.pixels);
+            assert!(difference <= 8, "{orientation}: {difference}");
+        }
+        let (png, webp) = (decode_ok(&file("orientation_6.png")), decode_ok(&file("orientation_6.webp")));
+        assert_eq!(png, webp);
+        assert!(largest_difference(&png.pixels, &upright.pixels) <= 40);
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_an_error_at_any_length() {
+        let png = encoded(&noise(40, 30), ImageFormat::Png);
+        for (name, bytes, step) in [
+            ("baseline.jpg", file("baseline.jpg"), 1),
+            ("progressive.jpg", file("progressive.jpg"), 1),
+            ("cmyk.jpg", file("cmyk.jpg"), 1),
+            ("gray.jpg", file("gray.jpg"), 1),
+            ("restart.jpg", file("restart.jpg"), 1),
+            ("webp", encoded(&noise(40, 30), ImageFormat::WebP), 61),
+            ("bmp", encoded(&noise(40, 30), ImageFormat::Bmp), 61),
+            ("png", png[..png.len() - 16].to_vec(), 61),
+        ] {
+            for len in (0..bytes.len()).step_by(step) {
+                assert!(decode(&bytes[..len], &DecodeLimits::default()).is_err(), "{name}: {len} bytes");
+            }
+        }
+        let whole = file("baseline.jpg");
+        assert_eq!(
+            error(&whole[..whole.len() - 2]),
+            "damaged or unsupported JPEG image: it is cut short: the end-of-image marker is missing"
+        );
+    }
+
+    #[test]
+    fn garbage_between_header_segments_is_passed_over() {
+        let good = file("baseline.jpg");
+        let second_segment = 4 + usize::from(u16::from_be_bytes([good[4], good[5]]));
+        let mut odd = good.clone();
+        odd.splice(second_segment..second_segment, [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(decode_ok(&odd), decode_ok(&good));
+        // Bytes after the end do no harm either.
+        odd.extend_from_slice(b"trailer");
+        assert_eq!(decode_ok(&odd), decode_ok(&good));
+    }
+
+    #[test]
+    fn what_is_no_image_is_called_so() {
+        assert_eq!(error(b""), "the file is empty");
+        let unknown = "the content is not a JPEG, PNG, WebP, BMP or GIF image";
+        for text in [b"these are words, whatever the name says".as_slice(), b"{}", b"\x89PN", b"II*\0\x08\0\0\0\0\0"] {
+            assert_eq!(error(text), unknown);
+        }
+    }
+
+    #[test]
+    fn a_huge_declared_size_is_refused_before_memory_is_asked_for() {
+        let mut bmp = encoded(&noise(2, 2), ImageFormat::Bmp);
+        bmp[18..22].copy_from_slice(&30_000u32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&30_000u32.to_le_bytes());
+        assert_eq!(error(&bmp), "30000 x 30000 pixels are more than the limit of 178956970 pixels");
+
+        let mut gif = encoded(&noise(2, 2), ImageFormat::Gif);
+        gif[6..10].copy_from_slice(&[0xff; 4]);
+        assert_eq!(error(&gif), "65535 x 65535 pixels are more than the limit of 178956970 pixels");
+
+        let mut jpeg = file("baseline.jpg");
+        let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
+        assert_eq!(error(&jpeg), "65535 x 65535 pixels are more than the limit of 178956970 pixels");
+
+        let limits = DecodeLimits { max_pixels: 1000, max_bytes: 1000 };
+        let error = decode(&file("baseline.jpg"), &limits).unwrap_err().to_string();
+        assert_eq!(error, "decoding needs 4224 bytes of memory, more than the limit of 1000 bytes");
+    }
+
+    /// Reaches further than random bytes: the files are good but for a few bytes.
+    #[test]
+    fn damaged_files_never_panic() {
+        let picture = noise(24, 16);
+        let mut files: Vec<Vec<u8>> = ["baseline", "progressive", "gray", "cmyk", "restart", "orientation_6"]
+            .iter()
+            .map(|name| file(&format!("{name}.jpg")))
+            .collect();
+        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Gif] {
+            files.push(encoded(&picture, format));
+        }
+        files.push(vec![0; 300]);
+        let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 26 };
+        let mut rng = stream("test", &[2]);
+        for (number, file) in files.iter().enumerate() {
+            for round in 0..200 {
+                let mut bytes = file.clone();
+                for _ in 0..=below(&mut rng, 4) {
+                    let at = below(&mut rng, bytes.len() as u64) as usize;
+                    bytes[at] = below(&mut rng, 256) as u8;
+                }
+                let result = decode(&bytes, &limits);
+                let panicked = matches!(result, Err(DecodeError::Panicked { .. }));
+                assert!(!panicked, "file {number}, round {round}: {result:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Images in folders, one folder per class.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::layout::{Labelled, Listing, is_hidden};
+use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError};
+
+/// Larger files are no photographs, and reading one would fill the memory.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// One part of a folder data set.
+#[derive(Debug)]
+struct FolderSource {
+    /// Path and class number of each image.
+    images: Vec<Labelled<PathBuf>>,
+}
+
+impl ImageSource for FolderSource {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.images[index].1
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.images[index].0.display().to_string()
+    }
+
+    fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
+        let path = &self.images[index].0;
+        let bytes = fs::metadata(path).map_err(|error| SourceError::read(path, error))?.len();
+        if bytes > MAX_FILE_BYTES {
+            return Err(SourceError::FileTooLarge { path: path.clone(), bytes, max_bytes: MAX_FILE_BYTES });
+        }
+        let bytes = fs::read(path).map_err(|error| SourceError::read(path, error))?;
+        Ok(EncodedImage::File(bytes))
+    }
+}
+
+pub(crate) fn open(root: &Path, options: &OpenOptions) -> Result<DataSet, SourceError> {
+    let mut listing = Listing::new(root.display().to_string());
+    let mut walk = Walk { listing: &mut listing, ancestors: HashSet::new() };
+    walk.dir(root, "")?;
+    let layout = listing.layout(options)?;
+    let source = |images| -> Arc<dyn ImageSource> { Arc::new(FolderSource { images }) };
+    Ok(DataSet {
+        train: source(layout.train),
+        val: source(layout.val),
+        description: format!("folder `{}`, {}", root.display(), layout.split),
+        classes: layout.classes,
+        warnings: layout.warnings,
+    })
+}
+
+struct Walk<'a> {
+    listing: &'a mut Listing<PathBuf>,
+    /// The folders that we are in, with links resolved: a link to one of them would never end.
+    ancestors: HashSet<PathBuf>,
+}
+
+impl Walk<'_> {
+    fn dir(&mut self, dir: &Path, below_root: &str) -> Result<(), SourceError> {
+        let read_error = |error| SourceError::read(dir, error);
+        let real = fs::canonicalize(dir).map_err(read_error)?;
+        if !self.ancestors.insert(real.clone()) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(dir).map_err(read_error)? {
+            let entry = entry.map_err(read_error)?;
+            let file_name = entry.file_name();
+            let name = file_name.to_string_lossy();
+            if is_hidden(&name) {
+                continue;
+            }
+            let path = entry.path();
+            let below = if below_root.is_empty() { name.into_owned() } else { format!("{below_root}/{name}") };
+            let mut kind = entry.file_type().map_err(|error| SourceError::read(&path, error))?;
+            if kind.is_symlink() {
+                // A link to nowhere is listed as a file: reading it gives the error, with its name.
+                if let Ok(metadata) = fs::metadata(&path) {
+                    kind = metadata.file_type();
+                }
+            }
+            if kind.is_dir() {
+                self.listing.add_dir(&below);
+                self.dir(&path, &below)?;
+            } else {
+                self.listing.add_file(&below, path);
+            }
+        }
+        self.ancestors.remove(&real);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::source::SourceKind;
+
+    /// A small image file; `level` makes it one of its own.
+    fn png(level: u8) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image::GrayImage::from_pixel(3, 2, image::Luma([level])).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    fn folder(files: &[&str]) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, file) in files.iter().enumerate() {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, png(number as u8)).unwrap();
+        }
+        dir
+    }
+
+    fn open_auto(path: &Path) -> Result<DataSet, SourceError> {
+        let path = Some(path.to_owned());
+        DataSet::open(&OpenOptions { path, val_fraction: 0.25, ..OpenOptions::default() })
+    }
+
+    /// The error for a folder of these files, with the folder's own path as `DIR`.
+    fn error(files: &[&str]) -> String {
+        let dir = folder(files);
+        let error = open_auto(dir.path()).unwrap_err().to_string();
+        error.replace(&dir.path().display().to_string(), "DIR")
+    }
+
+    fn listed(dir: &TempDir, source: &dyn ImageSource) -> Vec<String> {
+        let prefix = format!("{}/", dir.path().display());
+        (0..source.len())
+            .map(|index| format!("{} {}", source.label(index), source.name(index).replace(&prefix, "")))
+            .collect()
+    }
+
+    #[test]
+    fn train_and_val_folders_are_the_parts() {
+        let dir = folder(&[
+            "train/dog/b.PNG",
+            "train/dog/a.JPEG",
+            "train/cat/deep/er/c.jpg",
+            "train/Ähre/x.gif",
+            "val/dog/v.webp",
+            "val/cat/v.bmp",
+            "test/cat/t.jpe",
+        ]);
+        let set = open_auto(dir.path()).unwrap();
+        assert_eq!(set.classes, ["cat", "dog", "Ähre"]);
+        assert_eq!(
+            listed(&dir, set.train.as_ref()),
+            ["0 train/cat/deep/er/c.jpg", "1 train/dog/a.JPEG", "1 train/dog/b.PNG", "2 train/Ähre/x.gif"]
+        );
+        assert_eq!(listed(&dir, set.val.as_ref()), ["0 val/cat/v.bmp", "1 val/dog/v.webp"]);
+        let dir_path = dir.path().display();
+        assert_eq!(set.description, format!("folder `{dir_path}`, `val` for validation"));
+        assert_eq!(set.warnings, [format!("`{dir_path}/val` holds no images of 1 of 3 classes: `Ähre`")]);
+        assert!(matches!(set.train.read(0).unwrap(), EncodedImage::File(bytes) if bytes == png(2)));
+    }
+
+    #[test]
+    fn the_preferred_name_of_the_validation_folder_wins() {
+        for (names, expected) in [
+            (["test", "validation"], "validation"),
+            (["validation", "valid"], "valid"),
+            (["valid", "val"], "val"),
+            (["test", "other"], "test"),
+        ] {
+            let mut files = vec!["train/a/1.png".to_owned(), "train/b/1.png".to_owned()];
+            files.extend(names.iter().map(|name| format!("{name}/a/1.png")));
+            let dir = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
+            let set = open_auto(dir.path()).unwrap();
+            assert!(set.val.name(0).ends_with(&format!("{expected}/a/1.png")), "{expected}");
+        }
+    }
+
+    #[test]
+    fn class_folders_alone_are_split_class_by_class() {
+        let mut files: Vec<String> = (0..8).map(|i| format!("a/{i}.png")).collect();
+        files.extend((0..4).map(|i| format!("b/{i}.png")));
+        files.push("single/0.png".to_owned());
+        let dir = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let set = open_auto(dir.path()).unwrap();
+        let count =
+            |source: &dyn ImageSource, label| (0..source.len()).filter(|&index| source.label(index) == label).count();
+        assert_eq!([0, 1, 2].map(|label| count(set.train.as_ref(), label)), [6, 3, 1]);
+        assert_eq!([0, 1, 2].map(|label| count(set.val.as_ref(), label)), [2, 1, 0]);
+        assert_eq!(
+            set.warnings,
+            ["the class `single` holds a single image: it is for training, and none is left for validation"]
+        );
+        assert!(set.description.ends_with("0.25 of each class for validation, seed 0"));
+
+        // The same below `train`, where no validation folder is beside it.
+        let moved = tempfile::tempdir().unwrap();
+        fs::rename(dir.path(), moved.path().join("train")).unwrap();
+        let again = open_auto(moved.path()).unwrap();
+        let names = |source: &dyn ImageSource| -> Vec<String> {
+            (0..source.len())
+                .map(|i| {
+                    source.name(i).rsplit_once("/train/").map_or_else(
+                        || source.name(i).replace(&format!("{}/", dir.path().display()), ""),
+                        |(_, rest)| rest.to_owned(),
+                    )
+                })
+                .collect()
+        };
+        assert_eq!(names(set.val.as_ref()), names(again.val.as_ref()));
+    }
+
+    #[test]
+    fn hidden_and_foreign_files_are_left_out_and_counted() {
+        let dir = folder(&["a/1.png", "a/.2.png", "a/notes.txt", "b/1.png", ".cache/x.png", "README", "loose.png"]);
+        let set = open_auto(dir.path()).unwrap();
+        assert_eq!((set.classes.len(), set.train.len() + set.val.len()), (2, 2));
+        let root = dir.path().display();
+        assert_eq!(
+            set.warnings[..2],
+            [
+                format!("left out of `{root}`: 1 image outside of the class folders"),
+                format!("left out of `{root}`: 2 files without the ending of an image"),
+            ]
+        );
+    }
+
+    #[test]
+    fn each_mistake_has_a_sentence_of_its_own() {
+        assert_eq!(
+            error(&["1.png", "2.png"]),
+            "`DIR` holds 2 images but no class folders: put the images of each class into a folder with the name of the class"
+        );
+        assert_eq!(
+            error(&["train/1.png", "val/2.png"]),
+            "`DIR/train` holds 1 image but no class folders: put the images of each class into a folder with the name of the class"
+        );
+        assert_eq!(
+            error(&[]),
+            "`DIR` holds no class folders: a data set is a folder with one folder of images per class, or with `train` and `val` that are such folders"
+        );
+        assert_eq!(
+            error(&["a/1.png", "b/x.txt"]),
+            "the class folder `DIR/b` holds no images (1 other file): add images (jpg, jpeg, png, webp, bmp or gif) or remove the folder"
+        );
+        assert_eq!(
+            error(&["a/1.png"]),
+            "`DIR` holds only one class, `a`, but a classifier needs at least two: if the class folders lie inside of `a`, give that folder"
+        );
+        assert_eq!(
+            error(&["train/a/1.png", "train/b/1.png", "val/c/1.png"]),
+            "`DIR/val/c` is a class of the validation images, but there is no such class to train on in `DIR/train`"
+        );
+        assert_eq!(error(&["train/a/1.png", "train/b/1.png", "val/a/x.txt"]), "`DIR/val` holds no images");
+        assert_eq!(
+            error(&["val/a/1.png", "val/b/1.png"]),
+            "`DIR` has a folder of validation images, but none called `train` beside it"
+        );
+
+        let dir = folder(&["file.png"]);
+        let (root, file) = (dir.path().display(), dir.path().join("file.png"));
+        let missing = dir.path().join("missing");
+        assert_eq!(open_auto(&missing).unwrap_err().to_string(), format!("`{root}/missing` does not exist"));
+        assert_eq!(
+            open_auto(&file).unwrap_err().to_string(),
+            format!(
+                "`{root}/file.png` is a file, but not a tar archive (`.tar`, `.tar.gz` or `.tgz`): give a folder of class folders or such an archive"
+            )
+        );
+        let open = |kind, path: Option<&Path>, val_fraction| {
+            let path = path.map(Path::to_owned);
+            DataSet::open(&OpenOptions { kind, path, val_fraction, seed: 0 }).unwrap_err().to_string()
+        };
+        assert_eq!(
+            open(SourceKind::Folder, Some(&file), 0.1),
+            format!("`{root}/file.png` is a file, but this source is read from a folder")
+        );
+        assert!(
+            open(SourceKind::Auto, None, 0.1).starts_with("no data set was named for source `auto`: give the path")
+        );
+        assert!(
+            open(SourceKind::FashionMnistSample, Some(&file), 0.1)
+                .starts_with("the source `fashion-mnist-sample` is built in and takes no path")
+        );
+        assert_eq!(
+            open(SourceKind::Folder, Some(dir.path()), 1.0),
+            "the validation fraction is 1, but it must be at least 0 and below 1"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_files_count_and_cycles_end() {
+        use std::os::unix::fs::symlink;
+        let dir = folder(&["a/1.png", "b/1.png"]);
+        symlink(dir.path().join("a/1.png"), dir.path().join("b/linked.png")).unwrap();
+        symlink(dir.path(), dir.path().join("a/up")).unwrap();
+        symlink(dir.path().join("nowhere.png"), dir.path().join("b/broken.png")).unwrap();
+        let path = Some(dir.path().to_owned());
+        let set = DataSet::open(&OpenOptions { path, val_fraction: 0.0, ..OpenOptions::default() }).unwrap();
+        assert_eq!(listed(&dir, set.train.as_ref()), ["0 a/1.png", "1 b/1.png", "1 b/broken.png", "1 b/linked.png"]);
+        assert!(set.train.read(3).is_ok());
+        let error = set.train.read(2).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot read `{}/b/broken.png`", dir.path().display())), "{error}");
+    }
+
+    #[test]
+    fn the_fingerprint_sees_names_and_labels() {
+        let dir = folder(&["a/1.png", "a/2.png", "b/1.png", "b/2.png"]);
+        let print = || DataSet::fingerprint(open_auto(dir.path()).unwrap().train.as_ref());
+        let before = print();
+        assert_eq!(before, print());
+        assert_eq!(before.len(), 64);
+        fs::write(dir.path().join("a/0.png"), png(9)).unwrap();
+        assert_ne!(before, print());
+        fs::remove_file(dir.path().join("a/0.png")).unwrap();
+        let moved = tempfile::tempdir().unwrap();
+        fs::rename(dir.path(), moved.path().join("elsewhere")).unwrap();
+        let again = open_auto(&moved.path().join("elsewhere")).unwrap();
+        assert_eq!(before, DataSet::fingerprint(again.train.as_ref()));
+    }
+}

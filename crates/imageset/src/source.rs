@@ -1,0 +1,445 @@
+//! Where images come from: the trait that every source fulfils, and the door that opens them all.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::TarSource;
+use crate::decode::{DecodeError, DecodeLimits, decode};
+use crate::image::RgbImage;
+use crate::{folder, idx, sample};
+
+/// One image as its source has it.
+#[derive(Clone, Debug)]
+pub enum EncodedImage {
+    /// The bytes of an image file.
+    File(Vec<u8>),
+    /// Pixels that need no decoding.
+    Rgb(RgbImage),
+}
+
+/// A fixed list of labelled images with random access from any thread.
+pub trait ImageSource: Send + Sync {
+    /// How many images there are.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The class number of image `index`: its place in [`DataSet::classes`].
+    fn label(&self, index: usize) -> usize;
+
+    /// A name for messages, usually the path of the file.
+    fn name(&self, index: usize) -> String;
+
+    /// The image itself.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] where the bytes cannot be had. Whether they are an image shows in decoding.
+    fn read(&self, index: usize) -> Result<EncodedImage, SourceError>;
+}
+
+/// The kinds of data set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Look at the path and decide.
+    #[default]
+    Auto,
+    /// A folder of class folders, with or without `train` and `val` above them.
+    Folder,
+    /// Such a folder in a tar archive.
+    Tar,
+    /// A directory of IDX files, the format of MNIST.
+    Idx,
+    /// The 3,600 images that are built into the program.
+    #[serde(rename = "fashion-mnist-sample")]
+    FashionMnistSample,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Folder => "folder",
+            Self::Tar => "tar",
+            Self::Idx => "idx",
+            Self::FashionMnistSample => "fashion-mnist-sample",
+        })
+    }
+}
+
+/// What to open, and how to split what has no validation part of its own.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The kind, or [`SourceKind::Auto`].
+    pub kind: SourceKind,
+    /// The folder or archive. None for the built-in sample.
+    pub path: Option<PathBuf>,
+    /// The part of each class that becomes validation where the data set has no split of its own, 0 to below 1.
+    pub val_fraction: f64,
+    /// Decides which images those are.
+    pub seed: u64,
+}
+
+impl Default for OpenOptions {
+    /// Look what it is; a tenth for validation.
+    fn default() -> Self {
+        Self { kind: SourceKind::Auto, path: None, val_fraction: 0.1, seed: 0 }
+    }
+}
+
+/// A data set with its two parts.
+#[derive(Clone)]
+pub struct DataSet {
+    /// Names of the classes; a label is a place in this list.
+    pub classes: Vec<String>,
+    /// The images to learn from.
+    pub train: Arc<dyn ImageSource>,
+    /// The images to measure on.
+    pub val: Arc<dyn ImageSource>,
+    /// One line: kind, path and rule of the split.
+    pub description: String,
+    /// What the user may want to know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for DataSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataSet")
+            .field("classes", &self.classes)
+            .field("train", &self.train.len())
+            .field("val", &self.val.len())
+            .field("description", &self.description)
+            .field("warnings", &self.warnings)
+            .finish()
+    }
+}
+
+impl DataSet {
+    /// Opens a data set: lists its images and checks its structure. No image is decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`], with a sentence for the person who chose the path.
+    pub fn open(options: &OpenOptions) -> Result<Self, SourceError> {
+        let fraction = options.val_fraction;
+        if !(0.0..1.0).contains(&fraction) {
+            return Err(SourceError::ValFraction { fraction });
+        }
+        if options.kind == SourceKind::FashionMnistSample {
+            return match &options.path {
+                Some(path) => Err(SourceError::SampleHasNoPath { path: path.clone() }),
+                None => sample::open(),
+            };
+        }
+        let path = options.path.as_deref().ok_or(SourceError::NoPath { kind: options.kind })?;
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SourceError::NotFound { path: path.to_owned() });
+            }
+            Err(error) => return Err(SourceError::read(path, error)),
+        };
+        let is_dir = metadata.is_dir();
+        match options.kind {
+            SourceKind::Folder if !is_dir => Err(SourceError::NotAFolder { path: path.to_owned() }),
+            SourceKind::Idx if !is_dir => Err(SourceError::NotAFolder { path: path.to_owned() }),
+            SourceKind::Folder => folder::open(path, options),
+            SourceKind::Idx => idx::open(path, options),
+            SourceKind::Tar => TarSource::open(path, options),
+            _ if !is_dir && is_tar_name(path) => TarSource::open(path, options),
+            _ if !is_dir => Err(SourceError::NotADataSet { path: path.to_owned() }),
+            _ if idx::is_idx_dir(path) => idx::open(path, options),
+            _ if TarSource::is_tar_dir(path) => TarSource::open(path, options),
+            _ => folder::open(path, options),
+        }
+    }
+
+    /// A checksum of what a split holds: BLAKE3 of names and labels in order, in hexadecimal.
+    ///
+    /// It tells a resumed run that images came, went or changed class. The folders that all names have in common are left out,
+    /// so a data set may move. It does not look at pixels, so it costs little.
+    pub fn fingerprint(split: &dyn ImageSource) -> String {
+        let names: Vec<String> = (0..split.len()).map(|index| split.name(index)).collect();
+        let common = common_folders(&names);
+        let mut hasher = blake3::Hasher::new();
+        for (index, name) in names.iter().enumerate() {
+            let name = &name.as_bytes()[common..];
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            hasher.update(&(split.label(index) as u64).to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// A number with its noun: `1 image`, `2 images`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// How many bytes at the start are the same folders in all names.
+fn common_folders(names: &[String]) -> usize {
+    let Some((first, others)) = names.split_first() else { return 0 };
+    let alike = others.iter().fold(first.len(), |alike, name| {
+        let pairs = first.bytes().zip(name.bytes()).take(alike);
+        pairs.take_while(|(a, b)| a == b).count()
+    });
+    let is_separator = |byte: &u8| *byte == b'/' || *byte == b'\\';
+    first.as_bytes()[..alike].iter().rposition(is_separator).map_or(0, |place| place + 1)
+}
+
+/// Whether a file's name says that it is a tar archive that we read.
+pub(crate) fn is_tar_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Reads and decodes one image.
+///
+/// # Errors
+///
+/// [`LoadError`]: the source or the decoder refused.
+pub fn load_image(source: &dyn ImageSource, index: usize, limits: &DecodeLimits) -> Result<RgbImage, LoadError> {
+    match source.read(index)? {
+        EncodedImage::File(bytes) => Ok(decode(&bytes, limits)?),
+        EncodedImage::Rgb(image) => Ok(image),
+    }
+}
+
+/// Why an image of a source could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Its bytes could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Its bytes are not a good image.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// Why a data set could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    // What was asked for.
+    /// A kind that needs a path came without one.
+    #[error(
+        "no data set was named for source `{kind}`: give the path of a folder of class folders, a tar archive or a directory \
+         of IDX files, or choose `fashion-mnist-sample`, which is built in"
+    )]
+    NoPath {
+        /// The kind asked for.
+        kind: SourceKind,
+    },
+    /// The built-in sample came with a path.
+    #[error(
+        "the source `fashion-mnist-sample` is built in and takes no path, but `{path}` was given: set the source to `auto` to \
+         use that path"
+    )]
+    SampleHasNoPath {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A split that is not one.
+    #[error("the validation fraction is {fraction}, but it must be at least 0 and below 1")]
+    ValFraction {
+        /// The fraction given.
+        fraction: f64,
+    },
+    /// Nothing is there.
+    #[error("`{path}` does not exist")]
+    NotFound {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A file where a folder is needed.
+    #[error("`{path}` is a file, but this source is read from a folder")]
+    NotAFolder {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A file that is no archive.
+    #[error(
+        "`{path}` is a file, but not a tar archive (`.tar`, `.tar.gz` or `.tgz`): give a folder of class folders or such an archive"
+    )]
+    NotADataSet {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot read `{path}`: {error}")]
+    Read {
+        /// File or folder.
+        path: PathBuf,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A single file of a size that no image has.
+    #[error("`{path}` holds {bytes} bytes, more than an image file may have ({max_bytes})")]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
+
+    // How the class folders lie.
+    /// Images, but no class folders.
+    #[error(
+        "`{path}` holds {} but no class folders: put the images of each class into a folder with the name of the class",
+        counted(*images, "image")
+    )]
+    NoClassFolders {
+        /// The folder that should hold class folders.
+        path: String,
+        /// Images directly in it.
+        images: usize,
+    },
+    /// Nothing of use.
+    #[error(
+        "`{path}` holds no class folders: a data set is a folder with one folder of images per class, or with `train` and `val` \
+         that are such folders"
+    )]
+    Empty {
+        /// The folder that should hold class folders.
+        path: String,
+    },
+    /// Validation images only.
+    #[error("`{path}` has a folder of validation images, but none called `train` beside it")]
+    NoTrain {
+        /// The folder that should hold both.
+        path: String,
+    },
+    /// A class without images.
+    #[error(
+        "the class folder `{path}` holds no images ({}): add images (jpg, jpeg, png, webp, bmp or gif) or remove the folder",
+        counted(*ignored, "other file")
+    )]
+    EmptyClass {
+        /// The class folder.
+        path: String,
+        /// Files in it that are no images by their name.
+        ignored: usize,
+    },
+    /// Nothing to tell apart.
+    #[error(
+        "`{path}` holds only one class, `{class}`, but a classifier needs at least two: if the class folders lie inside of \
+         `{class}`, give that folder"
+    )]
+    OneClass {
+        /// The folder of class folders.
+        path: String,
+        /// The only class.
+        class: String,
+    },
+    /// Validation knows a class that training does not.
+    #[error("`{path}` is a class of the validation images, but there is no such class to train on in `{train}`")]
+    UnknownClass {
+        /// The class folder in the validation part.
+        path: String,
+        /// The training part.
+        train: String,
+    },
+    /// A part of the split has no images.
+    #[error("`{path}` holds no images")]
+    EmptySplit {
+        /// The part.
+        path: String,
+    },
+
+    // Archives.
+    /// The archive is cut short or not one.
+    #[error("`{path}` is damaged at byte {offset}: {reason}")]
+    DamagedTar {
+        /// The archive.
+        path: PathBuf,
+        /// Where, in bytes of the unpacked archive.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A compressed file that unpacks to too much.
+    #[error("`{path}` unpacks to more than {max_bytes} bytes: unpack it and give the result")]
+    UnpacksTooLarge {
+        /// The compressed file.
+        path: PathBuf,
+        /// The limit.
+        max_bytes: u64,
+    },
+
+    // IDX files.
+    /// There is no such pair of files.
+    #[error(
+        "`{path}` holds no IDX training files: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, each plain or as `.gz`, \
+         are needed"
+    )]
+    NoIdxFiles {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Images without labels, or labels without images.
+    #[error("`{path}` has no partner: `{partner}`, plain or as `.gz`, is missing beside it")]
+    NoIdxPartner {
+        /// The file that is there.
+        path: PathBuf,
+        /// The name of the one that is not.
+        partner: String,
+    },
+    /// A file that is not what its name says.
+    #[error("`{path}` is not a good IDX file: {reason}")]
+    DamagedIdx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// As many labels as images are needed.
+    #[error("`{images_path}` holds {images} images, but `{labels_path}` {labels} labels")]
+    IdxCounts {
+        /// The file of images.
+        images_path: PathBuf,
+        /// The file of labels.
+        labels_path: PathBuf,
+        /// Images.
+        images: usize,
+        /// Labels.
+        labels: usize,
+    },
+    /// A label beyond the list of classes.
+    #[error("`{path}` gives image {index} the label {label}, but there are {classes} classes")]
+    IdxLabel {
+        /// The file of labels.
+        path: PathBuf,
+        /// The row.
+        index: usize,
+        /// Its label.
+        label: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
+
+    /// A foreign source's own words.
+    #[error("cannot get image {index}: {reason}")]
+    Foreign {
+        /// The image.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl SourceError {
+    pub(crate) fn read(path: &Path, error: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), error }
+    }
+}

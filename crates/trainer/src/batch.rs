@@ -1,0 +1,29 @@
+//! The one place where a batch of bytes becomes tensors.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use imageset::Batch;
+
+/// Mean and standard deviation of each channel, on the scale of 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Normalization {
+    /// Mean of red, green and blue.
+    pub mean: [f32; 3],
+    /// Standard deviation of red, green and blue.
+    pub std: [f32; 3],
+}
+
+/// Uploads bytes and normalises them on the device: `(byte / 255 − mean) / std`.
+///
+/// # Shapes
+/// - `batch.pixels`: `[batch, height, width, 3]`
+/// - output: `[batch, 3, height, width]`
+pub fn images(batch: Batch, normalization: &Normalization, device: &Device) -> Tensor<4> {
+    let size = batch.image_size as usize;
+    let shape = [batch.labels.len(), size, size, 3];
+    let bytes = Tensor::<4, burn::tensor::Int>::from_data(TensorData::new(batch.pixels, shape), (device, DType::U8));
+    let images = bytes.float().permute([0, 3, 1, 2]); // [batch, 3, height, width]
+    let channels = |values: [f32; 3]| Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1]);
+    let mean = channels(normalization.mean.map(|mean| mean * 255.0));
+    let scale = channels(normalization.std.map(|std| 1.0 / (std * 255.0)));
+    (images - mean) * scale
+}

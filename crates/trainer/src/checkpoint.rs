@@ -1,0 +1,273 @@
+//! Checkpoints: directories that are there whole or not at all, checked by checksums, the last few and the best kept.
+//!
+//! `step-00000470/` holds `model.safetensors`, `optimizer.safetensors` and `state.json`. It is written under a temporary name,
+//! synced and renamed, so a kill or a full disk at any moment leaves the checkpoints before it as they were.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use burn::module::Module;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::optimizer::Optimizer;
+use crate::step::Trainee;
+use crate::weights::{self, ModelCard, ModelFile};
+
+/// Version of `state.json` and of the directory's layout.
+const FORMAT_VERSION: u32 = 1;
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const TEMPORARY: &str = ".writing-";
+
+/// The best evaluation so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Step at which it was.
+    pub step: u64,
+    /// Its top-1.
+    pub top1: f64,
+}
+
+/// Where a run is; together with the tensors, all that it needs to go on as if nothing had happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimizer steps done. Epoch and position in it follow from this.
+    pub step: u64,
+    /// Whether the evaluation that is due at this step has been done.
+    pub evaluated: bool,
+    /// Best evaluation of the first split.
+    pub best: Option<Best>,
+    /// Sum of the losses of the steps since the last line in the metrics.
+    pub loss_sum: f64,
+    /// Number of those steps.
+    pub loss_steps: u64,
+    /// Damaged images skipped in this epoch.
+    pub num_skipped: u64,
+    /// The first of them by name, with the reason.
+    pub skipped: Vec<String>,
+    /// Length of `metrics.jsonl`, bytes; what is behind it was overtaken.
+    pub metrics_bytes: u64,
+    /// Time the run has taken, seconds, all its sessions together.
+    pub seconds: f64,
+    /// Hash of the recipe.
+    pub recipe_hash: String,
+    /// Fingerprint of the training images' names and labels.
+    pub data_fingerprint: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StateFile {
+    format_version: u32,
+    epoch: u64,
+    step_in_epoch: u64,
+    optimizer_steps: u64,
+    progress: Progress,
+    /// blake3 of the other files, by name.
+    checksums: BTreeMap<String, String>,
+}
+
+/// The checkpoints of a run.
+#[derive(Debug)]
+pub struct Checkpoints {
+    path: PathBuf,
+    keep: usize,
+    steps_per_epoch: u64,
+}
+
+/// A checkpoint taken up again.
+#[derive(Debug)]
+pub struct Resumed {
+    /// Network and optimizer.
+    pub trainee: Trainee,
+    /// Where the run was.
+    pub progress: Progress,
+    /// Checkpoints that could not be used, newest first, with the reason.
+    pub damaged: Vec<String>,
+}
+
+/// Name of the directory of a step.
+fn directory_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+impl Checkpoints {
+    /// The checkpoints in `path`, of which the last `keep` and the best stay.
+    pub fn new(path: PathBuf, keep: usize, steps_per_epoch: u64) -> Self {
+        Self { path, keep, steps_per_epoch }
+    }
+
+    /// Writes a checkpoint and removes those that are no longer kept. Returns its path.
+    pub fn save(&self, trainee: &Trainee, card: &ModelCard, progress: &Progress) -> anyhow::Result<PathBuf> {
+        let name = directory_name(progress.step);
+        let temporary = self.path.join(format!("{TEMPORARY}{name}"));
+        let write = || -> anyhow::Result<PathBuf> {
+            remove_if_there(&temporary)?;
+            fs_err::create_dir_all(&temporary)?;
+            let model = weights::encode_model(&trainee.model, card).map_err(anyhow::Error::msg)?;
+            let optimizer = weights::encode(&trainee.optimizer.state(), None).map_err(anyhow::Error::msg)?;
+            let state = StateFile {
+                format_version: FORMAT_VERSION,
+                epoch: progress.step / self.steps_per_epoch,
+                step_in_epoch: progress.step % self.steps_per_epoch,
+                optimizer_steps: trainee.optimizer.steps(),
+                progress: progress.clone(),
+                checksums: [(MODEL, &model), (OPTIMIZER, &optimizer)]
+                    .map(|(name, bytes)| (name.to_string(), checksum(bytes)))
+                    .into(),
+            };
+            let state = serde_json::to_vec_pretty(&state)?;
+            for (name, bytes) in [(MODEL, &model), (OPTIMIZER, &optimizer), (STATE, &state)] {
+                let mut file = fs_err::File::create(temporary.join(name))?;
+                file.write_all(bytes)?;
+                file.sync_all()?;
+            }
+            sync_directory(&temporary)?;
+            let place = self.path.join(&name);
+            // A checkpoint of this step is there only if it was damaged and passed over.
+            remove_if_there(&place)?;
+            fs_err::rename(&temporary, &place)?;
+            sync_directory(&self.path)?;
+            Ok(place)
+        };
+        let place = write()
+            .inspect_err(|_| drop(remove_if_there(&temporary)))
+            .with_context(|| format!("cannot save a checkpoint at step {}", progress.step))?;
+        self.prune(progress)?;
+        Ok(place)
+    }
+
+    /// Removes leftovers of writes that were cut off, and old checkpoints.
+    fn prune(&self, progress: &Progress) -> anyhow::Result<()> {
+        let best = progress.best.map(|best| best.step);
+        let old = list(&self.path)?.into_iter().rev().skip(self.keep.max(1)).filter(|(step, _)| Some(*step) != best);
+        for (_, path) in old {
+            remove_if_there(&path)?;
+        }
+        for entry in fs_err::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the newest checkpoint that is whole and of the network that `card` describes; the state goes into `optimizer`.
+    /// `None` if there are no checkpoints; an error if there are some and none can be used.
+    pub fn resume(&self, card: &ModelCard, optimizer: &Optimizer, device: &Device) -> anyhow::Result<Option<Resumed>> {
+        let mut damaged = Vec::new();
+        let checkpoints = list(&self.path)?;
+        for (_, path) in checkpoints.iter().rev() {
+            match load(path, card, optimizer.clone(), device) {
+                Ok((trainee, progress)) => return Ok(Some(Resumed { trainee, progress, damaged })),
+                Err(error) => damaged.push(format!("`{}`: {error:#}", path.display())),
+            }
+        }
+        if damaged.is_empty() {
+            return Ok(None);
+        }
+        bail!(
+            "no checkpoint of this run can be used:\n  {}\n\nhint: `--fresh` starts over and keeps what is there",
+            damaged.join("\n  ")
+        )
+    }
+}
+
+fn load(
+    path: &Path,
+    card: &ModelCard,
+    mut optimizer: Optimizer,
+    device: &Device,
+) -> anyhow::Result<(Trainee, Progress)> {
+    let state = read_state(path)?;
+    for (name, expected) in &state.checksums {
+        let bytes = fs_err::read(path.join(name))?;
+        if checksum(&bytes) != *expected {
+            bail!("`{name}` is damaged: its checksum is not the one that was written");
+        }
+    }
+    let file = ModelFile::read(&path.join(MODEL))?;
+    if file.card.config() != card.config() || file.card.classes != card.classes {
+        bail!("`{MODEL}` is a network of another shape or of other classes than the recipe and the data make");
+    }
+    let (model, _) = file.into_model(&device.clone().autodiff())?;
+    let slots_file = path.join(OPTIMIZER);
+    let slots = weights::decode(&slots_file, &fs_err::read(&slots_file)?)?;
+    optimizer
+        .load_state(state.optimizer_steps, slots, device)
+        .map_err(|name| anyhow::anyhow!("`{OPTIMIZER}` holds `{name}`, which is no optimizer state"))?;
+    Ok((Trainee::new(model, optimizer), state.progress))
+}
+
+fn read_state(path: &Path) -> anyhow::Result<StateFile> {
+    let text = fs_err::read_to_string(path.join(STATE))?;
+    let value: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("`{STATE}` is damaged"))?;
+    let version = value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if version != u64::from(FORMAT_VERSION) {
+        bail!("`{STATE}` has format version {version}; this program reads version {FORMAT_VERSION}");
+    }
+    serde_json::from_value(value).with_context(|| format!("`{STATE}` is damaged"))
+}
+
+/// Checkpoints in a directory by step, oldest first.
+pub fn list(path: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    if !path.exists() {
+        return Ok(found);
+    }
+    for entry in fs_err::read_dir(path)? {
+        let entry = entry?;
+        let step = entry.file_name().to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok());
+        if let Some(step) = step {
+            found.push((step, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The model file that a user means by a path: a model file itself, a checkpoint, or a run, whose best checkpoint it is.
+pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
+    if path.is_file() {
+        return Ok(path.to_path_buf());
+    }
+    if !path.exists() {
+        bail!("`{}` does not exist", path.display());
+    }
+    if path.join(MODEL).is_file() {
+        return Ok(path.join(MODEL));
+    }
+    let runs = crate::run_directory::checkpoints(path);
+    let checkpoints = list(if runs.is_dir() { &runs } else { path })?;
+    let Some((_, last)) = checkpoints.last() else {
+        bail!(
+            "`{}` is neither a run, nor a checkpoint, nor a model file: it has no `{MODEL}` and no checkpoints",
+            path.display()
+        );
+    };
+    let best = read_state(last).ok().and_then(|state| state.progress.best).map(|best| best.step);
+    let chosen = checkpoints.iter().find(|(step, _)| Some(*step) == best).map_or(last, |(_, path)| path);
+    Ok(chosen.join(MODEL))
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    if path.exists() { fs_err::remove_dir_all(path) } else { Ok(()) }
+}
+
+/// Makes a rename or a new entry last. Directories can be synced on Unix only.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { fs_err::File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+/// An inference copy; see [`Module::valid`].
+pub fn inference_copy(trainee: &Trainee) -> ghostnet::GhostNet {
+    trainee.model.valid()
+}

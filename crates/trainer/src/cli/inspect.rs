@@ -1,0 +1,146 @@
+//! `ghostnet inspect`
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueHint};
+use ghostnet::{GhostNetConfig, LayerCount};
+use serde::Serialize;
+
+use super::FormatArgs;
+use crate::checkpoint::find_model;
+use crate::recipe::{self, Variant};
+use crate::weights::{ModelCard, ModelFile};
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// A recipe, a run, a checkpoint or a model file
+    #[arg(value_name = "RECIPE|CHECKPOINT", value_hint = ValueHint::AnyPath)]
+    target: String,
+    /// Height and width of the images, pixels [default: the recipe's or the model's]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
+    image_size: Option<u32>,
+    /// Change a key of the recipe
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    name: String,
+    kind: &'static str,
+    kernel_size: usize,
+    in_channels: usize,
+    /// `[channels, height, width]`
+    output: [usize; 3],
+    parameters: usize,
+    multiply_adds: usize,
+}
+
+impl From<LayerCount> for Layer {
+    fn from(layer: LayerCount) -> Self {
+        let LayerCount { name, kind, in_channels, output, kernel_size, parameters, multiply_adds } = layer;
+        Self { name, kind: kind.name(), kernel_size, in_channels, output, parameters, multiply_adds }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Inspection {
+    variant: Variant,
+    width: f64,
+    num_classes: usize,
+    image_size: u32,
+    parameters: usize,
+    multiply_adds: usize,
+    tensors: usize,
+    /// Of a checkpoint: class names, preprocessing, step, recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<ModelCard>,
+    layers: Vec<Layer>,
+}
+
+/// Classes of the reference networks, for a recipe that leaves them to the data.
+const DEFAULT_NUM_CLASSES: usize = 1000;
+
+/// Five tensors of a norm, and a bias, beside each layer's weight.
+fn num_tensors(layers: &[LayerCount]) -> usize {
+    let with_bias =
+        |layer: &LayerCount| layer.name.contains(".se.") || layer.name == "conv_head" || layer.name == "classifier";
+    layers.iter().map(|layer| if with_bias(layer) { 2 } else { 6 }).sum()
+}
+
+fn inspect(variant: Variant, config: &GhostNetConfig, image_size: u32, card: Option<ModelCard>) -> Inspection {
+    let size = image_size as usize;
+    let layers = config.layers(size, size);
+    Inspection {
+        variant,
+        width: config.width,
+        num_classes: config.num_classes,
+        image_size,
+        parameters: config.parameters(),
+        multiply_adds: config.multiply_adds(size, size),
+        tensors: num_tensors(&layers),
+        card,
+        layers: layers.into_iter().map(Layer::from).collect(),
+    }
+}
+
+/// Whether the user means a run, a checkpoint or a model file rather than a recipe.
+fn is_model(target: &str) -> bool {
+    let path = Path::new(target);
+    path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors")
+}
+
+pub(super) fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
+    let inspection = if is_model(&args.target) {
+        let card = ModelFile::read(&find_model(&PathBuf::from(&args.target))?)?.card;
+        let image_size = args.image_size.unwrap_or(card.image_size);
+        inspect(card.variant, &card.config(), image_size, Some(card))
+    } else {
+        let recipe = recipe::load(&args.target, &args.set)?.recipe;
+        let config = GhostNetConfig::new(recipe.model.num_classes.unwrap_or(DEFAULT_NUM_CLASSES))
+            .with_width(recipe.model.width)
+            .with_stem_stride(recipe.model.stem_stride);
+        inspect(recipe.model.variant, &config, args.image_size.unwrap_or(recipe.data.image_size), None)
+    };
+    args.format.print(&inspection, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(inspection: &Inspection) -> String {
+    let Inspection { width, num_classes, image_size, parameters, multiply_adds, tensors, card, layers, .. } =
+        inspection;
+    let mut text = format!(
+        "GhostNet {width}x, {num_classes} classes, {image_size} px\nparameters     {parameters}\nmultiply-adds  {multiply_adds}\ntensors        {tensors}"
+    );
+    if let Some(card) = card {
+        let _ = write!(
+            text,
+            "\nclasses        {}\nstep           {}\nrecipe         {}\npreprocessing  {}\nnormalisation  mean {:?}, std {:?}",
+            card.classes.join(", "),
+            card.step,
+            card.recipe_hash.chars().take(16).collect::<String>(),
+            serde_json::to_string(&card.transforms).unwrap_or_default(),
+            card.normalization.mean,
+            card.normalization.std,
+        );
+    }
+    let _ = write!(
+        text,
+        "\n\n{:40} {:11} {:>2} {:>6} {:>15} {:>10} {:>13}",
+        "layer", "kind", "k", "in", "out", "parameters", "multiply-adds"
+    );
+    for layer in layers {
+        let output = layer.output.map(|side| side.to_string()).join("x");
+        let Layer { name, kind, kernel_size, in_channels, parameters, multiply_adds, .. } = layer;
+        let _ = write!(
+            text,
+            "\n{name:40} {kind:11} {kernel_size:>2} {in_channels:>6} {output:>15} {parameters:>10} {multiply_adds:>13}"
+        );
+    }
+    text
+}

@@ -1,0 +1,95 @@
+//! `ghostnet train`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueHint};
+
+use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted};
+use crate::device;
+use crate::interrupt::Interrupt;
+use crate::observe::{ConsoleObserver, Output};
+use crate::plan::Plan;
+use crate::recipe;
+use crate::run_directory::RunDirectory;
+use crate::train::{Outcome, Surroundings, train};
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub(super) struct TrainArgs {
+    /// The recipe: a path, a file in configs/, or a built-in name
+    #[arg(long, value_name = "RECIPE", default_value = "ghostnet_1x.toml", value_hint = ValueHint::FilePath)]
+    config: String,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Where the run goes; a run that is there goes on [default: runs/RECIPE]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    out: Option<PathBuf>,
+    /// Change a key of the recipe, for instance `optimizer.learning_rate=0.1`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Start over; a run that is there is moved aside
+    #[arg(long)]
+    fresh: bool,
+    /// Print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// `configs/imagenet/ghostnet_1x.toml` → `runs/ghostnet_1x`
+fn default_directory(recipe: &str) -> PathBuf {
+    let name = Path::new(recipe).file_stem().unwrap_or_default();
+    Path::new("runs").join(name)
+}
+
+pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    let loaded = recipe::load(&args.config, &args.set)?;
+    let plan = Plan::new(loaded.recipe, args.data.data)?;
+    if !global.quiet {
+        for warning in &plan.data.warnings {
+            output.line(&format!("warning: {warning}"));
+        }
+    }
+    if args.dry_run {
+        args.format.print(&plan.summary(), ToString::to_string)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // From here on Ctrl-C means: save, then stop.
+    let interrupt = Interrupt::listen()?;
+    let out = args.out.unwrap_or_else(|| default_directory(&loaded.name));
+    let directory = RunDirectory::open(&out, args.fresh)?;
+    let device = device::choose(args.device.device)?;
+    directory.claim(&plan.recipe, &device.name)?;
+    if !global.quiet {
+        if let Some(note) = &device.note {
+            output.line(note);
+        }
+        output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
+        output.line(&plan.summary().to_string());
+    }
+    plan.check_images(&|_| ())?;
+    let verbosity = if global.quiet { -1 } else { 0 };
+    let outcome = train(
+        &plan,
+        Surroundings {
+            directory: &directory,
+            device: &device,
+            console: ConsoleObserver::with_output(output.clone(), verbosity, !global.no_progress),
+            output,
+            interrupt: &interrupt,
+        },
+    )?;
+    match outcome {
+        Outcome::Interrupted => return Ok(interrupted()),
+        Outcome::AlreadyCompleted if !global.quiet => output.line(&format!(
+            "the run in `{}` is complete; `--fresh` starts over, a larger `train.total` is another run",
+            out.display()
+        )),
+        Outcome::Completed | Outcome::AlreadyCompleted => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,36 @@
+//! Ctrl-C and SIGTERM: the first asks the run to stop after the step it is in, the second ends the program at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Exit code after an interrupt.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Whether somebody asked to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens for Ctrl-C and SIGTERM from now on.
+    pub fn listen() -> Result<Self, ctrlc::Error> {
+        let interrupt = Self::default();
+        let asked = interrupt.clone();
+        ctrlc::set_handler(move || {
+            if asked.0.swap(true, Ordering::SeqCst) {
+                #[expect(clippy::exit, reason = "the second request must not wait for anything")]
+                std::process::exit(i32::from(EXIT_INTERRUPTED));
+            }
+        })?;
+        Ok(interrupt)
+    }
+
+    /// Whether to stop.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Asks to stop.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}

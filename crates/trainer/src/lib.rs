@@ -1,0 +1,28 @@
+//! The run: recipes, the exact loop, checkpoints, evaluation, prediction, and the command line `ghostnet` over them.
+//!
+//! The way of a run: [`recipe`] (what was written) → [`plan`] (everything resolved) → [`train`] (the loop) → [`event`] →
+//! [`observe`] (console, metrics, TensorBoard). A [`step`] is forward, backward and update; [`checkpoint`] keeps it.
+
+#![recursion_limit = "256"]
+
+pub mod batch;
+pub mod checkpoint;
+pub mod cli;
+pub mod device;
+pub mod duration;
+pub mod evaluate;
+pub mod event;
+pub mod interrupt;
+pub mod loss;
+pub mod mix;
+pub mod observe;
+pub mod optimizer;
+pub mod plan;
+pub mod predict;
+pub mod random;
+pub mod recipe;
+pub mod run_directory;
+pub mod schedule;
+pub mod step;
+pub mod train;
+pub mod weights;

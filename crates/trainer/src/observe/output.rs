@@ -1,0 +1,63 @@
+//! The one place that writes to the person at the console: whole lines, on standard error, without tearing a progress
+//! bar. Standard output is for data and stays free.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+
+/// Lines and bars for the person at the console. Clones write to the same place.
+#[derive(Clone)]
+pub struct Output {
+    writer: Arc<Mutex<Box<dyn Write + Send>>>,
+    bars: MultiProgress,
+    terminal: bool,
+}
+
+impl Output {
+    /// Standard error.
+    pub fn stderr() -> Self {
+        let terminal = io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self {
+            writer: Arc::new(Mutex::new(Box::new(io::stderr()))),
+            bars: MultiProgress::with_draw_target(target),
+            terminal,
+        }
+    }
+
+    /// Something that is no terminal: a file, or the memory of a test.
+    pub fn to(writer: impl Write + Send + 'static) -> Self {
+        Self {
+            writer: Arc::new(Mutex::new(Box::new(writer))),
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+            terminal: false,
+        }
+    }
+
+    /// Whether a person looks at it, rather than a file.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Writes a line, above the bars if there are any.
+    ///
+    /// A console that is gone (a closed pipe, a terminal that hung up) is no reason to stop a run: nobody is left to be
+    /// told, so there is no error either.
+    pub fn line(&self, text: &str) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bars.suspend(|| drop(writeln!(writer, "{text}").and_then(|()| writer.flush())));
+    }
+
+    /// Adds a bar below those that are there; it shows only on a terminal.
+    pub(super) fn add(&self, bar: ProgressBar) -> ProgressBar {
+        self.bars.add(bar)
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("terminal", &self.terminal).finish_non_exhaustive()
+    }
+}

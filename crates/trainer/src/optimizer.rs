@@ -1,0 +1,155 @@
+//! Optimizers with PyTorch's arithmetic, over parameters known by name.
+//!
+//! They are written here rather than taken from burn because their state has to travel: it is kept by timm's tensor names, so a
+//! checkpoint's optimizer file can be read by anything that reads safetensors and belongs to the weights beside it on any
+//! device; burn keys its own by ids that live in its own record format, and restores it on whatever device it finds first.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// The rule and its constants; what a recipe's `[optimizer]` resolves to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// `torch.optim.SGD` with dampening 0.
+    Sgd {
+        /// Share of the previous direction.
+        momentum: f64,
+        /// Look ahead along the new direction.
+        nesterov: bool,
+    },
+    /// `torch.optim.AdamW`: weight decay apart from the gradient.
+    AdamW {
+        /// Decay of the averages of the gradient and of its square.
+        betas: [f64; 2],
+        /// Added to the root of the second average.
+        epsilon: f64,
+    },
+}
+
+/// A rule, its weight decay and what it remembers of each parameter.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    rule: Rule,
+    weight_decay: f64,
+    /// Updates done, the same for every parameter.
+    steps: u64,
+    /// `[elements]` tensors by parameter and slot.
+    slots: BTreeMap<(String, &'static str), Tensor<1>>,
+}
+
+/// One parameter with its gradient, flattened to `[elements]`, outside autodiff.
+#[derive(Debug)]
+pub struct Parameter<'a> {
+    /// timm's name.
+    pub name: &'a str,
+    /// Values before the update.
+    pub value: Tensor<1>,
+    /// Gradient.
+    pub gradient: Tensor<1>,
+    /// Whether weight decay applies.
+    pub decays: bool,
+}
+
+const MOMENTUM: &str = "momentum";
+const FIRST_MOMENT: &str = "first_moment";
+const SECOND_MOMENT: &str = "second_moment";
+const SLOTS: [&str; 3] = [MOMENTUM, FIRST_MOMENT, SECOND_MOMENT];
+
+impl Optimizer {
+    /// An optimizer that has seen nothing.
+    pub fn new(rule: Rule, weight_decay: f64) -> Self {
+        Self { rule, weight_decay, steps: 0, slots: BTreeMap::new() }
+    }
+
+    /// Bytes that it will keep for each parameter.
+    pub fn bytes_per_parameter(&self) -> usize {
+        match self.rule {
+            Rule::Sgd { momentum, .. } => usize::from(momentum > 0.0) * size_of::<f32>(),
+            Rule::AdamW { .. } => 2 * size_of::<f32>(),
+        }
+    }
+
+    /// Starts an update; call [`update`](Self::update) for every parameter after it.
+    pub fn begin_step(&mut self) {
+        self.steps += 1;
+    }
+
+    /// The new value of one parameter.
+    pub fn update(&mut self, parameter: Parameter<'_>, learning_rate: f64) -> Tensor<1> {
+        let decay = if parameter.decays { self.weight_decay } else { 0.0 };
+        let Parameter { name, value, gradient, .. } = parameter;
+        match self.rule {
+            Rule::Sgd { momentum, nesterov } => {
+                // Decay is part of the gradient.
+                let gradient = if decay > 0.0 { gradient + value.clone().mul_scalar(decay) } else { gradient };
+                let direction = if momentum > 0.0 {
+                    // The first buffer is the gradient itself, not a share of it.
+                    let buffer = match self.take(name, MOMENTUM) {
+                        Some(buffer) => buffer.mul_scalar(momentum) + gradient.clone(),
+                        None => gradient.clone(),
+                    };
+                    self.put(name, MOMENTUM, &buffer);
+                    if nesterov { gradient + buffer.mul_scalar(momentum) } else { buffer }
+                } else {
+                    gradient
+                };
+                value - direction.mul_scalar(learning_rate)
+            }
+            Rule::AdamW { betas, epsilon } => {
+                // Decay is apart from the gradient.
+                let value = if decay > 0.0 { value.mul_scalar(1.0 - learning_rate * decay) } else { value };
+                let first = self.average(name, FIRST_MOMENT, gradient.clone(), betas[0]);
+                let second = self.average(name, SECOND_MOMENT, gradient.clone() * gradient, betas[1]);
+                let correction = |beta: f64| 1.0 - beta.powf(self.steps as f64);
+                let root = second.sqrt().div_scalar(correction(betas[1]).sqrt()).add_scalar(epsilon);
+                value - (first / root).mul_scalar(learning_rate / correction(betas[0]))
+            }
+        }
+    }
+
+    fn take(&mut self, name: &str, slot: &'static str) -> Option<Tensor<1>> {
+        self.slots.remove(&(name.to_string(), slot))
+    }
+
+    fn put(&mut self, name: &str, slot: &'static str, value: &Tensor<1>) {
+        self.slots.insert((name.to_string(), slot), value.clone());
+    }
+
+    /// Moves a running average, which starts at zero, towards `new`.
+    fn average(&mut self, name: &str, slot: &'static str, new: Tensor<1>, beta: f64) -> Tensor<1> {
+        let new = new.mul_scalar(1.0 - beta);
+        let average = match self.take(name, slot) {
+            Some(old) => old.mul_scalar(beta) + new,
+            None => new,
+        };
+        self.put(name, slot, &average);
+        average
+    }
+
+    /// Updates done so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// What it remembers, as `{parameter}/{slot}` and `[elements]`, in a fixed order.
+    pub fn state(&self) -> Vec<(String, TensorData)> {
+        self.slots.iter().map(|((parameter, slot), tensor)| (format!("{parameter}/{slot}"), tensor.to_data())).collect()
+    }
+
+    /// Takes up a state written by [`state`](Self::state). A name that is none of its own is returned as the error.
+    pub fn load_state(&mut self, steps: u64, state: Vec<(String, TensorData)>, device: &Device) -> Result<(), String> {
+        self.steps = steps;
+        self.slots.clear();
+        for (name, data) in state {
+            let Some((parameter, slot)) = name
+                .rsplit_once('/')
+                .and_then(|(parameter, slot)| Some((parameter, *SLOTS.iter().find(|known| **known == slot)?)))
+            else {
+                return Err(name);
+            };
+            self.slots.insert((parameter.to_string(), slot), Tensor::from_data(data, device));
+        }
+        Ok(())
+    }
+}

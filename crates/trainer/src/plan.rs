@@ -1,0 +1,416 @@
+//! The plan: a recipe with everything resolved against the data: splits, classes, shapes, steps. After it nothing can be
+//! misconfigured, and the loop asks no questions.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ghostnet::GhostNetConfig;
+use imageset::{
+    DataSet, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, SourceKind,
+};
+use serde::Serialize;
+
+use crate::batch::Normalization;
+use crate::duration::{Cadence, Duration};
+use crate::mix::MixPolicy;
+use crate::optimizer::{Optimizer, Rule};
+use crate::recipe::{OptimizerKind, Recipe};
+use crate::schedule::Schedule;
+use crate::step::StepSettings;
+use crate::weights::ModelCard;
+
+/// Sets up to this many images are decoded once before the first step, so that a damaged file is found now and not in an hour.
+const MAX_CHECKED_IMAGES: usize = 5_000;
+
+/// Batches decoded ahead of the step.
+const PREFETCH_BATCHES: usize = 3;
+
+/// Bytes kept for the backward pass for each value that a convolution puts out: the convolution's output, the norm's and the
+/// activation's, and what is in flight; measured as resident memory of steps at 64 to 224 px.
+const BYTES_PER_CONVOLUTION_OUTPUT: usize = 18;
+
+/// A split that is evaluated during the run.
+pub struct EvaluatedSplit {
+    /// `val` or `train`.
+    pub name: String,
+    /// Its images in order.
+    pub loader: Loader,
+}
+
+/// A run with nothing left open.
+pub struct Plan {
+    /// The recipe, with the data that was really used.
+    pub recipe: Recipe,
+    /// The data.
+    pub data: DataSet,
+    /// The network.
+    pub model: GhostNetConfig,
+    /// Normalisation of the bytes.
+    pub normalization: Normalization,
+    /// Shuffled training batches.
+    pub train_loader: Loader,
+    /// Splits evaluated during the run; the first decides which checkpoint is the best.
+    pub evaluated: Vec<EvaluatedSplit>,
+    /// Optimizer steps in an epoch.
+    pub steps_per_epoch: u64,
+    /// Optimizer steps in the run.
+    pub total_steps: u64,
+    schedule: Schedule,
+    mixup_off_after: u64,
+    cutmix_off_after: u64,
+}
+
+/// Opens the data of a recipe; `data` replaces its path and the kind of its source.
+pub fn open_data(recipe: &mut Recipe, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
+    if let Some(path) = data {
+        if recipe.data.source == SourceKind::FashionMnistSample {
+            recipe.data.source = SourceKind::Auto;
+        }
+        recipe.data.path = Some(path);
+    }
+    let options = OpenOptions {
+        kind: recipe.data.source,
+        path: recipe.data.path.clone(),
+        val_fraction: recipe.data.val_fraction,
+        seed: recipe.seed,
+    };
+    DataSet::open(&options).context("cannot open the data")
+}
+
+/// Threads that decode: what the recipe says, or one for each core up to 8.
+fn workers(recipe: &Recipe) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    recipe.data.workers.unwrap_or(cores.min(8))
+}
+
+/// A loader that evaluates a split: in order, nothing dropped.
+pub fn evaluation_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyhow::Result<Loader> {
+    let pipeline = Pipeline::new(&recipe.data.val, recipe.data.image_size).context("`data.val` of the recipe")?;
+    if pipeline.is_random() {
+        bail!("`data.val` of the recipe has a random transform, so no two evaluations would agree");
+    }
+    let config = LoaderConfig {
+        batch_size: recipe.data.batch_size,
+        workers: workers(recipe),
+        prefetch_batches: PREFETCH_BATCHES,
+        seed: recipe.seed,
+        shuffle: false,
+        drop_last: false,
+        on_corrupt: recipe.data.on_corrupt,
+        limits: DecodeLimits::default(),
+    };
+    Ok(Loader::new(source, pipeline, config)?)
+}
+
+impl Plan {
+    /// Resolves a recipe; `data` replaces the path of its source.
+    pub fn new(mut recipe: Recipe, data: Option<PathBuf>) -> anyhow::Result<Self> {
+        let data = open_data(&mut recipe, data)?;
+        if let Some(num_classes) = recipe.model.num_classes.filter(|expected| *expected != data.classes.len()) {
+            bail!(
+                "the recipe's `model.num_classes` is {num_classes} and the data have {} classes\n\n\
+                 hint: leave the key out, and the head is sized by the data",
+                data.classes.len()
+            );
+        }
+        let batch_size = recipe.data.batch_size;
+        if batch_size < 2 {
+            bail!("`data.batch_size` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more");
+        }
+        if batch_size > data.train.len() {
+            bail!(
+                "`data.batch_size` is {batch_size} and the training set has {} images\n\nhint: `--set data.batch_size={}`",
+                data.train.len(),
+                data.train.len().div_ceil(4).max(2).min(data.train.len())
+            );
+        }
+        let pipeline =
+            Pipeline::new(&recipe.data.train, recipe.data.image_size).context("`data.train` of the recipe")?;
+        let config = LoaderConfig {
+            batch_size,
+            workers: workers(&recipe),
+            prefetch_batches: PREFETCH_BATCHES,
+            seed: recipe.seed,
+            shuffle: true,
+            drop_last: true,
+            on_corrupt: recipe.data.on_corrupt,
+            limits: DecodeLimits::default(),
+        };
+        let train_loader = Loader::new(Arc::clone(&data.train), pipeline, config)?;
+        let accumulate = recipe.train.accumulate;
+        let steps_per_epoch = (train_loader.batches_per_epoch() / accumulate) as u64;
+        if steps_per_epoch == 0 {
+            bail!(
+                "an epoch has {} batches and `train.accumulate` asks for {accumulate} in a step\n\n\
+                 hint: make `train.accumulate` or `data.batch_size` smaller",
+                train_loader.batches_per_epoch()
+            );
+        }
+        let evaluated = recipe
+            .eval
+            .splits
+            .iter()
+            .map(|name| {
+                let source = if name == "train" { &data.train } else { &data.val };
+                let loader = evaluation_loader(&recipe, Arc::clone(source))
+                    .with_context(|| format!("cannot evaluate the split `{name}`"))?;
+                Ok(EvaluatedSplit { name: name.clone(), loader })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let total_steps = recipe.train.total.to_whole_steps(steps_per_epoch);
+        let off_after = |mix: &Option<crate::recipe::Mix>| {
+            let duration = mix.as_ref().and_then(|mix| mix.off_after);
+            duration.map_or(u64::MAX, |duration| duration.to_whole_steps(steps_per_epoch))
+        };
+        let model = GhostNetConfig::new(data.classes.len())
+            .with_width(recipe.model.width)
+            .with_dropout(recipe.model.dropout)
+            .with_stem_stride(recipe.model.stem_stride);
+        Ok(Self {
+            model,
+            normalization: Normalization { mean: recipe.data.mean, std: recipe.data.std },
+            train_loader,
+            evaluated,
+            steps_per_epoch,
+            total_steps,
+            schedule: Schedule::new(&recipe.schedule, recipe.optimizer.learning_rate, steps_per_epoch, total_steps),
+            mixup_off_after: off_after(&recipe.train.mixup),
+            cutmix_off_after: off_after(&recipe.train.cutmix),
+            data,
+            recipe,
+        })
+    }
+
+    /// Epochs done after a number of steps.
+    pub fn epoch(&self, step: u64) -> f64 {
+        step as f64 / self.steps_per_epoch as f64
+    }
+
+    /// The epoch, counted from 0, that the step after `step` finished ones belongs to.
+    pub fn epoch_of(&self, step: u64) -> u64 {
+        step / self.steps_per_epoch
+    }
+
+    /// Whether step number `step` is the last of an epoch, or of the run.
+    pub fn ends_epoch(&self, step: u64) -> bool {
+        step > 0 && (step.is_multiple_of(self.steps_per_epoch) || step == self.total_steps)
+    }
+
+    /// What the step after `step` finished ones is to do.
+    pub fn step_settings(&self, step: u64) -> StepSettings {
+        StepSettings { learning_rate: self.schedule.learning_rate(step), clip_norm: self.recipe.train.clip_norm }
+    }
+
+    /// What may be drawn for the step after `step` finished ones.
+    pub fn mix_policy(&self, step: u64) -> MixPolicy {
+        let train = &self.recipe.train;
+        let alpha = |mix: &Option<crate::recipe::Mix>, off_after: u64| {
+            mix.as_ref().filter(|_| step < off_after).map_or(0.0, |mix| mix.alpha)
+        };
+        MixPolicy {
+            mixup_alpha: alpha(&train.mixup, self.mixup_off_after),
+            cutmix_alpha: alpha(&train.cutmix, self.cutmix_off_after),
+            probability: train.mix_probability,
+            switch_probability: train.switch_probability,
+        }
+    }
+
+    /// An optimizer that has seen nothing.
+    pub fn optimizer(&self) -> Optimizer {
+        let optimizer = &self.recipe.optimizer;
+        let rule = match optimizer.kind {
+            OptimizerKind::Sgd => Rule::Sgd { momentum: optimizer.momentum(), nesterov: optimizer.nesterov() },
+            OptimizerKind::Adamw => Rule::AdamW { betas: optimizer.betas(), epsilon: optimizer.epsilon() },
+        };
+        Optimizer::new(rule, optimizer.weight_decay)
+    }
+
+    /// Whether an evaluation follows step number `step`. The last step always has one.
+    pub fn evaluates_at(&self, step: u64) -> bool {
+        step > 0
+            && !self.evaluated.is_empty()
+            && (step == self.total_steps || self.recipe.eval.every.is_due_at(step, self.steps_per_epoch))
+    }
+
+    /// Whether a checkpoint follows step number `step`, `minutes` after the one before. The last step always has one.
+    pub fn saves_at(&self, step: u64, minutes: f64) -> bool {
+        let due = match self.recipe.checkpoint.every {
+            Cadence::Epochs(epochs) => Duration::Epochs(epochs).is_due_at(step, self.steps_per_epoch),
+            Cadence::Steps(steps) => Duration::Steps(steps).is_due_at(step, self.steps_per_epoch),
+            Cadence::Minutes(every) => minutes >= every,
+        };
+        due || step == self.total_steps
+    }
+
+    /// The card of the model after `step` steps.
+    pub fn card(&self, step: u64) -> ModelCard {
+        let recipe = &self.recipe;
+        ModelCard {
+            card_version: ModelCard::VERSION,
+            variant: recipe.model.variant,
+            width: recipe.model.width,
+            dropout: recipe.model.dropout,
+            stem_stride: recipe.model.stem_stride,
+            classes: self.data.classes.clone(),
+            image_size: recipe.data.image_size,
+            transforms: recipe.data.val.clone(),
+            normalization: self.normalization,
+            step,
+            recipe_hash: recipe.hash(),
+        }
+    }
+
+    /// Fingerprint of what is trained on.
+    pub fn data_fingerprint(&self) -> String {
+        DataSet::fingerprint(self.data.train.as_ref())
+    }
+
+    /// Decodes every image of a small set once. An error lists the damaged files, unless the recipe skips them.
+    pub fn check_images(&self, progress: &dyn Fn(usize)) -> anyhow::Result<()> {
+        let (train, val) = (&self.data.train, &self.data.val);
+        if self.recipe.data.on_corrupt == OnCorrupt::Skip || train.len() + val.len() > MAX_CHECKED_IMAGES {
+            return Ok(());
+        }
+        let mut corrupt = Vec::new();
+        for source in [train, val] {
+            corrupt.extend(imageset::check(source.as_ref(), &DecodeLimits::default(), 0, progress).corrupt);
+        }
+        if corrupt.is_empty() {
+            return Ok(());
+        }
+        const SHOWN: usize = 20;
+        let mut list = String::new();
+        for image in corrupt.iter().take(SHOWN) {
+            let _ = write!(list, "\n  `{}`: {}", image.name, image.reason);
+        }
+        if corrupt.len() > SHOWN {
+            let _ = write!(list, "\n  and {} more", corrupt.len() - SHOWN);
+        }
+        let noun = if corrupt.len() == 1 { "image is" } else { "images are" };
+        bail!(
+            "{} {noun} damaged:{list}\n\nhint: mend or remove them, or train without them with `--set data.on_corrupt=skip`",
+            corrupt.len()
+        )
+    }
+
+    /// The plan in figures.
+    pub fn summary(&self) -> PlanSummary {
+        let recipe = &self.recipe;
+        let size = recipe.data.image_size as usize;
+        let layers = self.model.layers(size, size);
+        let parameters = self.model.parameters();
+        let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
+        let bytes_per_parameter = 2 * size_of::<f32>() + self.optimizer().bytes_per_parameter();
+        PlanSummary {
+            data: self.data.description.clone(),
+            num_classes: self.data.classes.len(),
+            num_train_images: self.data.train.len(),
+            num_val_images: self.data.val.len(),
+            image_size: recipe.data.image_size,
+            batch_size: recipe.data.batch_size,
+            accumulate: recipe.train.accumulate,
+            images_per_step: recipe.data.batch_size * recipe.train.accumulate,
+            steps_per_epoch: self.steps_per_epoch,
+            total_steps: self.total_steps,
+            total_epochs: self.epoch(self.total_steps),
+            total_images: self.total_steps * (recipe.data.batch_size * recipe.train.accumulate) as u64,
+            width: recipe.model.width,
+            parameters,
+            multiply_adds: self.model.multiply_adds(size, size),
+            first_learning_rate: self.schedule.learning_rate(0),
+            highest_learning_rate: recipe.optimizer.learning_rate,
+            last_learning_rate: self.schedule.learning_rate(self.total_steps.saturating_sub(1)),
+            memory_bytes: parameters * bytes_per_parameter
+                + recipe.data.batch_size * outputs * BYTES_PER_CONVOLUTION_OUTPUT,
+            recipe_hash: recipe.hash(),
+        }
+    }
+}
+
+/// The plan in figures, for `--dry-run`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanSummary {
+    /// Where the images come from.
+    pub data: String,
+    /// Classes.
+    pub num_classes: usize,
+    /// Images in the training split.
+    pub num_train_images: usize,
+    /// Images in the validation split.
+    pub num_val_images: usize,
+    /// Height and width, pixels.
+    pub image_size: u32,
+    /// Images in a forward pass.
+    pub batch_size: usize,
+    /// Forward passes in a step.
+    pub accumulate: usize,
+    /// Images in a step.
+    pub images_per_step: usize,
+    /// Steps in an epoch.
+    pub steps_per_epoch: u64,
+    /// Steps in the run.
+    pub total_steps: u64,
+    /// Epochs in the run.
+    pub total_epochs: f64,
+    /// Images in the run, each as often as it is seen.
+    pub total_images: u64,
+    /// Width multiplier.
+    pub width: f64,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// Multiply-adds of one image.
+    pub multiply_adds: usize,
+    /// Learning rate of the first step.
+    pub first_learning_rate: f64,
+    /// Learning rate that the schedule scales.
+    pub highest_learning_rate: f64,
+    /// Learning rate of the last step.
+    pub last_learning_rate: f64,
+    /// Estimate of the memory that a step takes, bytes.
+    pub memory_bytes: usize,
+    /// Hash of the recipe.
+    pub recipe_hash: String,
+}
+
+impl std::fmt::Display for PlanSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { batch_size, accumulate, images_per_step, steps_per_epoch, total_epochs, total_steps, .. } = self;
+        let rows = [
+            ("data", self.data.clone()),
+            (
+                "images",
+                format!("{} train, {} val, {} classes", self.num_train_images, self.num_val_images, self.num_classes),
+            ),
+            ("model", format!("GhostNet {}x at {} px", self.width, self.image_size)),
+            ("parameters", self.parameters.to_string()),
+            ("multiply-adds", self.multiply_adds.to_string()),
+            ("step", format!("{batch_size} images x {accumulate} = {images_per_step} images")),
+            ("epoch", format!("{} images / {images_per_step} = {steps_per_epoch} steps", self.num_train_images)),
+            (
+                "run",
+                format!(
+                    "{total_epochs} epochs x {steps_per_epoch} = {total_steps} steps, {} images",
+                    self.total_images
+                ),
+            ),
+            (
+                "learning rate",
+                format!(
+                    "{:.3e} first, {:.3e} highest, {:.3e} last",
+                    self.first_learning_rate, self.highest_learning_rate, self.last_learning_rate
+                ),
+            ),
+            ("memory", format!("about {} MiB for a step", self.memory_bytes.div_ceil(1 << 20))),
+            ("recipe", self.recipe_hash.chars().take(16).collect()),
+        ];
+        for (index, (name, value)) in rows.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{name:<14} {value}")?;
+        }
+        Ok(())
+    }
+}

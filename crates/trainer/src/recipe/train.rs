@@ -1,0 +1,113 @@
+//! The section `[train]`: how long, on which targets, and how a step is taken.
+
+use serde::{Deserialize, Serialize};
+
+use super::violation::{Violation, require};
+use crate::duration::Duration;
+
+/// How long is trained, on which targets, and how a step is taken. Required: `total`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The length of the run.
+    pub total: Duration,
+    /// The share of each target that is spread evenly over all classes.
+    #[serde(default = "default::label_smoothing")]
+    pub label_smoothing: f64,
+    /// Mixup, arXiv:1710.09412: each image is blended with another. Off if absent.
+    pub mixup: Option<Mix>,
+    /// CutMix, arXiv:1905.04899: a box of each image is taken from another. Off if absent.
+    pub cutmix: Option<Mix>,
+    /// The probability that a batch is mixed at all.
+    #[serde(default = "default::mix_probability")]
+    pub mix_probability: f64,
+    /// The probability that a batch to be mixed gets CutMix rather than Mixup, where both are on.
+    #[serde(default = "default::switch_probability")]
+    pub switch_probability: f64,
+    /// Batches whose gradients are averaged into one step.
+    #[serde(default = "default::accumulate")]
+    pub accumulate: usize,
+    /// Gradients of a larger global norm are scaled down to it. Off if absent.
+    pub clip_norm: Option<f64>,
+    /// The number format of weights and activations.
+    #[serde(default = "default::precision")]
+    pub precision: Precision,
+    /// Steps between two step events.
+    #[serde(default = "default::log_every")]
+    pub log_every: usize,
+}
+
+/// How images are mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mix {
+    /// The share of the other image is drawn from Beta(alpha, alpha).
+    pub alpha: f64,
+    /// When it is switched off for the rest of the run; never if absent.
+    pub off_after: Option<Duration>,
+}
+
+/// A number format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+}
+
+/// The defaults of the section.
+mod default {
+    use super::Precision;
+
+    pub(super) fn label_smoothing() -> f64 {
+        0.0
+    }
+
+    pub(super) fn mix_probability() -> f64 {
+        1.0
+    }
+
+    pub(super) fn switch_probability() -> f64 {
+        0.5
+    }
+
+    pub(super) fn accumulate() -> usize {
+        1
+    }
+
+    pub(super) fn precision() -> Precision {
+        Precision::F32
+    }
+
+    pub(super) fn log_every() -> usize {
+        20
+    }
+}
+
+impl Train {
+    pub(super) fn check(&self) -> Result<(), Violation> {
+        require(!self.total.is_zero(), "train.total", || "`total` must be above 0".to_owned())?;
+        require((0.0..1.0).contains(&self.label_smoothing), "train.label_smoothing", || {
+            format!("`label_smoothing` must be at least 0 and below 1, but is {}", self.label_smoothing)
+        })?;
+        for (mix, key) in [(&self.mixup, "train.mixup.alpha"), (&self.cutmix, "train.cutmix.alpha")] {
+            if let Some(Mix { alpha, .. }) = mix {
+                require(alpha.is_finite() && *alpha > 0.0, key, || {
+                    format!("`alpha` must be finite and above 0, but is {alpha}; leave the key out to switch it off")
+                })?;
+            }
+        }
+        for (value, key) in
+            [(self.mix_probability, "train.mix_probability"), (self.switch_probability, "train.switch_probability")]
+        {
+            require((0.0..=1.0).contains(&value), key, || {
+                format!("`{}` must be between 0 and 1, but is {value}", &key["train.".len()..])
+            })?;
+        }
+        require(self.accumulate > 0, "train.accumulate", || "`accumulate` must be 1 or more".to_owned())?;
+        require(self.clip_norm.is_none_or(|norm| norm.is_finite() && norm > 0.0), "train.clip_norm", || {
+            "`clip_norm` must be finite and above 0; leave it out to switch it off".to_owned()
+        })?;
+        require(self.log_every > 0, "train.log_every", || "`log_every` must be 1 or more".to_owned())
+    }
+}

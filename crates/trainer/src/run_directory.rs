@@ -1,0 +1,156 @@
+//! A run's directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and the lock that
+//! keeps a second run out.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use crate::recipe::{self, Recipe};
+
+/// A locked run directory. The lock goes with the process, however it ends.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// How a recipe of the directory differs from the one given.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{path}` holds a run of another recipe:\n  {}\n\nhint: use `--out` for another directory, or `--fresh` to start over (the old run is kept beside it)",
+    .differences.join("\n  ")
+)]
+pub struct RecipeChanged {
+    /// The directory.
+    pub path: PathBuf,
+    /// One line for each key: what the directory has, what was given.
+    pub differences: Vec<String>,
+}
+
+impl RunDirectory {
+    /// Opens or makes the directory and locks it. With `fresh`, a run that is already there is moved aside.
+    pub fn open(path: &Path, fresh: bool) -> anyhow::Result<Self> {
+        if path.exists() && !path.is_dir() {
+            bail!("`{}` is a file; a run needs a directory\n\nhint: choose another place with `--out`", path.display());
+        }
+        fs_err::create_dir_all(path).context("cannot make the run directory")?;
+        let mut lock = lock(path)?;
+        if fresh && path.join(RECIPE).exists() {
+            let aside = unused_name(path);
+            fs_err::rename(path, &aside).context("cannot move the old run aside")?;
+            fs_err::create_dir_all(path).context("cannot make the run directory")?;
+            lock = self::lock(path)?;
+        }
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Writes the recipe, or checks that the one that is there gives the same run.
+    pub fn claim(&self, recipe: &Recipe, device: &str) -> anyhow::Result<()> {
+        let file = self.path.join(RECIPE);
+        if file.exists() {
+            let text = fs_err::read_to_string(&file)?;
+            let before = recipe::parse(&file.display().to_string(), &text, &[])
+                .with_context(|| format!("the recipe of the run in `{}` cannot be read", self.path.display()))?;
+            let differences = before.identity().difference(&recipe.identity());
+            if !differences.is_empty() {
+                return Err(RecipeChanged { path: self.path.clone(), differences }.into());
+            }
+        }
+        fs_err::create_dir_all(self.checkpoints())?;
+        write_whole(&self.path.join(ENVIRONMENT), environment(device).to_string().as_bytes())?;
+        write_whole(&file, recipe.to_toml().as_bytes())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        checkpoints(&self.path)
+    }
+
+    /// The metrics, one JSON object a line.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// TensorBoard's event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+}
+
+/// Where the checkpoints of a run lie.
+pub fn checkpoints(run: &Path) -> PathBuf {
+    run.join("checkpoints")
+}
+
+/// The recipe of a run, every default written out.
+pub fn recipe_file(run: &Path) -> PathBuf {
+    run.join(RECIPE)
+}
+
+const RECIPE: &str = "recipe.toml";
+const ENVIRONMENT: &str = "environment.json";
+
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let file = path.join("run.lock");
+    let lock = fs_err::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .context("cannot write to the run directory")?;
+    let (lock, _) = lock.into_parts();
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "another run is at work in `{}`\n\nhint: wait for it, or choose another place with `--out`",
+                path.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock `{}`", file.display())),
+    }
+}
+
+/// `runs/a` → `runs/a.old-1`, or the next number that is free.
+fn unused_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut number = 1;
+    loop {
+        let candidate = path.with_file_name(format!("{name}.old-{number}"));
+        if !candidate.exists() {
+            return candidate;
+        }
+        number += 1;
+    }
+}
+
+/// Writes a file so that a reader, or a crash, finds the old or the new contents, never a part.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = fs_err::File::create(&temporary)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        fs_err::rename(&temporary, path)
+    };
+    write().inspect_err(|_| drop(fs_err::remove_file(&temporary))).context("cannot write to the run directory")
+}
+
+fn environment(device: &str) -> serde_json::Value {
+    json!({
+        "ghostnet": env!("CARGO_PKG_VERSION"),
+        "burn": "0.22.1",
+        "device": device,
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "command": std::env::args().collect::<Vec<_>>(),
+    })
+}

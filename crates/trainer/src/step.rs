@@ -1,0 +1,162 @@
+//! One optimizer step: forward, backward and update over as many micro-batches as the recipe accumulates.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Gradients, Tensor};
+use ghostnet::{GhostNet, parameter_names};
+
+use crate::loss::soft_cross_entropy;
+use crate::optimizer::{Optimizer, Parameter};
+
+/// Images and soft targets on the device.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// `[batch, 3, height, width]`
+    pub images: Tensor<4>,
+    /// `[batch, num_classes]`
+    pub targets: Tensor<2>,
+}
+
+/// What a step needs beside the network and its data.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSettings {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Largest norm of all gradients together.
+    pub clip_norm: Option<f64>,
+}
+
+/// What a step measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Mean loss over the images of the step.
+    pub loss: f64,
+    /// Norm of all gradients together, before clipping.
+    pub gradient_norm: f64,
+}
+
+/// A step whose loss or gradients are not finite. The weights have not been touched.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("the loss is {} and the gradient norm {}", .0.loss, .0.gradient_norm)]
+pub struct NonFinite(pub StepReport);
+
+/// A network in training.
+#[derive(Debug)]
+pub struct Trainee {
+    /// On an autodiff device.
+    pub model: GhostNet,
+    /// State by tensor name.
+    pub optimizer: Optimizer,
+    names: BTreeMap<ParamId, String>,
+}
+
+/// Added to the norm before dividing, as in `torch.nn.utils.clip_grad_norm_`.
+const CLIP_EPSILON: f64 = 1e-6;
+
+impl Trainee {
+    /// Pairs a network with its optimizer.
+    pub fn new(model: GhostNet, optimizer: Optimizer) -> Self {
+        let names = parameter_names(&model).into_iter().collect();
+        Self { model, optimizer, names }
+    }
+
+    /// One update from the mean gradient over all images.
+    pub fn step(mut self, batches: Vec<MicroBatch>, settings: StepSettings) -> Result<(Self, StepReport), NonFinite> {
+        let mut gradients = GradientSum::default();
+        let mut loss_sum = 0.0;
+        let num_batches = batches.len() as f64;
+        for MicroBatch { images, targets } in batches {
+            let loss = soft_cross_entropy(self.model.forward(images), targets).div_scalar(num_batches);
+            loss_sum += f64::from(loss.clone().into_scalar::<f32>()); // waits for the device
+            gradients.add(&self.model, loss.backward());
+        }
+        let report = StepReport { loss: loss_sum, gradient_norm: gradients.norm() }; // waits for the device
+        if !report.loss.is_finite() || !report.gradient_norm.is_finite() {
+            return Err(NonFinite(report));
+        }
+        if let Some(max_norm) = settings.clip_norm {
+            gradients.scale((max_norm / (report.gradient_norm + CLIP_EPSILON)).min(1.0));
+        }
+        self.optimizer.begin_step();
+        let mut update = Update {
+            gradients,
+            names: &self.names,
+            optimizer: &mut self.optimizer,
+            learning_rate: settings.learning_rate,
+        };
+        self.model = self.model.map(&mut update);
+        Ok((self, report))
+    }
+}
+
+/// Gradients by parameter, flattened to `[elements]`, summed over micro-batches.
+#[derive(Debug, Default)]
+struct GradientSum(BTreeMap<ParamId, Tensor<1>>);
+
+impl GradientSum {
+    fn add(&mut self, model: &GhostNet, gradients: Gradients) {
+        struct Collect<'a> {
+            sum: &'a mut BTreeMap<ParamId, Tensor<1>>,
+            gradients: Gradients,
+        }
+        impl ModuleVisitor for Collect<'_> {
+            fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+                if let Some(gradient) = parameter.val().grad_remove(&mut self.gradients) {
+                    let gradient = gradient.flatten(0, D - 1);
+                    let gradient = match self.sum.remove(&parameter.id) {
+                        Some(sum) => sum + gradient,
+                        None => gradient,
+                    };
+                    self.sum.insert(parameter.id, gradient);
+                }
+            }
+        }
+        model.visit(&mut Collect { sum: &mut self.0, gradients });
+    }
+
+    fn norm(&self) -> f64 {
+        let squares = self.0.values().map(|gradient| gradient.clone().square().sum()).collect::<Vec<_>>();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        f64::from(Tensor::cat(squares, 0).sum().sqrt().into_scalar::<f32>())
+    }
+
+    fn scale(&mut self, factor: f64) {
+        if factor < 1.0 {
+            for gradient in self.0.values_mut() {
+                *gradient = gradient.clone().mul_scalar(factor);
+            }
+        }
+    }
+}
+
+/// Walks the network and replaces every parameter that has a gradient.
+struct Update<'a> {
+    gradients: GradientSum,
+    names: &'a BTreeMap<ParamId, String>,
+    optimizer: &'a mut Optimizer,
+    learning_rate: f64,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (Some(gradient), Some(name)) = (self.gradients.0.remove(&parameter.id), self.names.get(&parameter.id))
+        else {
+            return parameter;
+        };
+        parameter.map(|tensor| {
+            let shape = tensor.dims();
+            let parameter = Parameter {
+                name,
+                value: tensor.without_autodiff().flatten(0, D - 1),
+                gradient,
+                // Norms and biases are not decayed.
+                decays: D > 1,
+            };
+            let value = self.optimizer.update(parameter, self.learning_rate);
+            value.reshape(shape).autodiff().require_grad()
+        })
+    }
+}

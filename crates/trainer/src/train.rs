@@ -1,0 +1,360 @@
+//! The loop. Forward, backward, check, clip, update; at the step's end evaluate and save what is due; the rest is told to the
+//! observers.
+
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use burn::tensor::Device;
+use imageset::Batch;
+
+use crate::batch;
+use crate::checkpoint::{Best, Checkpoints, Progress, Resumed, inference_copy};
+use crate::device::ChosenDevice;
+use crate::evaluate::Evaluator;
+use crate::event::{Event, FinishReason};
+use crate::interrupt::Interrupt;
+use crate::loss;
+use crate::observe::{ConsoleObserver, JsonlObserver, Observer, Output, TensorBoardObserver};
+use crate::plan::Plan;
+use crate::random::{self, Purpose};
+use crate::run_directory::RunDirectory;
+use crate::step::{MicroBatch, Trainee};
+
+/// Names of skipped files that are kept for the message at an epoch's end.
+const SKIPPED_NAMES: usize = 20;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Completed,
+    /// All steps had been done before.
+    AlreadyCompleted,
+    /// Stopped on request, after saving.
+    Interrupted,
+}
+
+/// What a run needs from outside.
+pub struct Surroundings<'a> {
+    /// Where files go.
+    pub directory: &'a RunDirectory,
+    /// Where to compute.
+    pub device: &'a ChosenDevice,
+    /// Told of every event.
+    pub console: ConsoleObserver,
+    /// Where warnings go.
+    pub output: &'a Output,
+    /// Asked after every step.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Runs a plan to its end, or from its last checkpoint to its end.
+pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
+    let (mut run, mut trainee) = Run::begin(plan, surroundings)?;
+    if run.progress.step >= plan.total_steps && run.progress.evaluated {
+        return Ok(Outcome::AlreadyCompleted);
+    }
+    run.tell(run.start_event())?;
+    loop {
+        if let Some(outcome) = run.end_step(&trainee)? {
+            return Ok(outcome);
+        }
+        let step = run.progress.step;
+        let mut batches = run.batches();
+        while plan.epoch_of(run.progress.step) == plan.epoch_of(step) {
+            let micro_batches = run.next_micro_batches(&mut batches)?;
+            let settings = plan.step_settings(run.progress.step);
+            match trainee.step(micro_batches, settings) {
+                Ok((stepped, report)) => {
+                    trainee = stepped;
+                    run.progress.step += 1;
+                    run.stepped(report.loss, report.gradient_norm, settings.learning_rate)?;
+                }
+                Err(error) => return run.stop_at_non_finite(&error),
+            }
+            if let Some(outcome) = run.end_step(&trainee)? {
+                return Ok(outcome);
+            }
+        }
+    }
+}
+
+/// A run at work.
+struct Run<'a> {
+    plan: &'a Plan,
+    device: &'a Device,
+    interrupt: &'a Interrupt,
+    console: ConsoleObserver,
+    metrics: JsonlObserver,
+    tensorboard: TensorBoardObserver,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    resumed: bool,
+    /// Step of the last checkpoint on disk, and whether its evaluation is in it.
+    saved: Option<(u64, bool)>,
+    saved_at: Instant,
+    /// Start of the time over which images per second are counted.
+    counting_since: Instant,
+    counted_images: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Resumes the newest checkpoint, or starts from scratch.
+    fn begin(plan: &'a Plan, surroundings: Surroundings<'a>) -> anyhow::Result<(Self, Trainee)> {
+        let Surroundings { directory, device, console, output, interrupt } = surroundings;
+        let checkpoints = Checkpoints::new(directory.checkpoints(), plan.recipe.checkpoint.keep, plan.steps_per_epoch);
+        let device = &device.device;
+        let resumed = checkpoints.resume(&plan.card(0), &plan.optimizer(), device)?;
+        let is_resumed = resumed.is_some();
+        let fingerprint = plan.data_fingerprint();
+        let (trainee, progress) = match resumed {
+            Some(Resumed { trainee, progress, damaged }) => {
+                for checkpoint in damaged {
+                    output.line(&format!("warning: passed over a damaged checkpoint: {checkpoint}"));
+                }
+                if progress.data_fingerprint != fingerprint {
+                    bail!(
+                        "the training images are not those that this run began with\n\n\
+                         hint: give the same data, or start over with `--fresh`"
+                    );
+                }
+                (trainee, progress)
+            }
+            None => (from_scratch(plan, device), first_progress(plan, fingerprint)),
+        };
+        let metrics = JsonlObserver::open(&directory.metrics(), Some(progress.metrics_bytes), progress.seconds)
+            .context("cannot write the metrics")?;
+        let tensorboard = TensorBoardObserver::open(&directory.tensorboard(), progress.step)
+            .context("cannot write TensorBoard events")?;
+        let run = Self {
+            plan,
+            device,
+            interrupt,
+            console,
+            metrics,
+            tensorboard,
+            checkpoints,
+            saved: is_resumed.then_some((progress.step, progress.evaluated)),
+            progress,
+            resumed: is_resumed,
+            saved_at: Instant::now(),
+            counting_since: Instant::now(),
+            counted_images: 0,
+        };
+        Ok((run, trainee))
+    }
+
+    fn tell(&mut self, event: Event) -> anyhow::Result<()> {
+        self.metrics.observe(&event).context("cannot write the metrics")?;
+        self.tensorboard.observe(&event).context("cannot write TensorBoard events")?;
+        self.console.observe(&event).context("cannot write to the console")
+    }
+
+    fn start_event(&self) -> Event {
+        Event::Start {
+            step: self.progress.step,
+            epoch: self.plan.epoch(self.progress.step),
+            total_steps: self.plan.total_steps,
+            steps_per_epoch: self.plan.steps_per_epoch,
+            total_epochs: self.plan.epoch(self.plan.total_steps),
+            resumed: self.resumed,
+        }
+    }
+
+    /// The rest of the epoch, from the current step on.
+    fn batches(&self) -> imageset::EpochIter {
+        let step_in_epoch = self.progress.step % self.plan.steps_per_epoch;
+        let first_batch = step_in_epoch as usize * self.plan.recipe.train.accumulate;
+        self.plan.train_loader.epoch(self.plan.epoch_of(self.progress.step), first_batch)
+    }
+
+    /// Batches of the next step, on the device and mixed.
+    fn next_micro_batches(&mut self, batches: &mut imageset::EpochIter) -> anyhow::Result<Vec<MicroBatch>> {
+        let plan = self.plan;
+        let step = self.progress.step;
+        let mut random = random::stream(plan.recipe.seed, Purpose::Mix, step);
+        self.device.seed(random::derived_seed(plan.recipe.seed, Purpose::Dropout, step));
+        (0..plan.recipe.train.accumulate)
+            .map(|_| {
+                let batch: Batch = batches.next().context("the loader ended before the epoch")??;
+                self.counted_images += batch.labels.len();
+                let names = batch.skipped.iter().map(|(name, reason)| format!("{name}: {reason}"));
+                self.progress.num_skipped += batch.skipped.len() as u64;
+                let room = SKIPPED_NAMES.saturating_sub(self.progress.skipped.len());
+                self.progress.skipped.extend(names.take(room));
+                let size = batch.image_size as usize;
+                let num_classes = plan.data.classes.len();
+                let targets = loss::one_hot(&batch.labels, num_classes, plan.recipe.train.label_smoothing, self.device);
+                let images = batch::images(batch, &plan.normalization, self.device);
+                let mix = plan.mix_policy(step).draw(size, size, &mut random);
+                let (images, targets) = mix.apply(images, targets);
+                Ok(MicroBatch { images, targets })
+            })
+            .collect()
+    }
+
+    /// Notes a step and tells of it if it is time.
+    fn stepped(&mut self, loss: f64, gradient_norm: f64, learning_rate: f64) -> anyhow::Result<()> {
+        let step = self.progress.step;
+        self.progress.evaluated = false;
+        self.progress.loss_sum += loss;
+        self.progress.loss_steps += 1;
+        let is_last = step == self.plan.total_steps;
+        if !step.is_multiple_of(self.plan.recipe.train.log_every as u64) && !is_last {
+            return Ok(());
+        }
+        let seconds = self.counting_since.elapsed().as_secs_f64();
+        let event = Event::Step {
+            step,
+            epoch: self.plan.epoch(step),
+            loss: self.progress.loss_sum / self.progress.loss_steps as f64,
+            learning_rate,
+            images_per_second: self.counted_images as f64 / seconds,
+            gradient_norm: Some(gradient_norm),
+        };
+        self.progress.loss_sum = 0.0;
+        self.progress.loss_steps = 0;
+        self.tell(event)?;
+        self.restart_clock();
+        Ok(())
+    }
+
+    fn restart_clock(&mut self) {
+        self.counting_since = Instant::now();
+        self.counted_images = 0;
+    }
+
+    /// Evaluates and saves what is due after the current step. `Some` ends the run.
+    fn end_step(&mut self, trainee: &Trainee) -> anyhow::Result<Option<Outcome>> {
+        let step = self.progress.step;
+        let began = Instant::now();
+        let mut is_best = false;
+        if self.plan.ends_epoch(step) {
+            self.tell_skipped()?;
+        }
+        if !self.progress.evaluated && self.plan.evaluates_at(step) {
+            is_best = self.evaluate(trainee)?;
+        } else {
+            self.progress.evaluated = true;
+        }
+        let interrupted = self.interrupt.requested();
+        let minutes = self.saved_at.elapsed().as_secs_f64() / 60.0;
+        let due = step > 0 && self.plan.saves_at(step, minutes);
+        if (due || is_best || interrupted) && self.saved != Some((step, self.progress.evaluated)) {
+            self.save(trainee, is_best)?;
+        }
+        // Evaluations and checkpoints are not training time.
+        self.counting_since += began.elapsed();
+        let outcome = match (interrupted, step >= self.plan.total_steps) {
+            (true, _) => Some((Outcome::Interrupted, FinishReason::Interrupted)),
+            (false, true) => Some((Outcome::Completed, FinishReason::Completed)),
+            (false, false) => None,
+        };
+        let Some((outcome, reason)) = outcome else { return Ok(None) };
+        self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason })?;
+        Ok(Some(outcome))
+    }
+
+    /// Evaluates every split; returns whether the first one's top-1 is the best so far. Leaves `evaluated` off if it was
+    /// interrupted.
+    fn evaluate(&mut self, trainee: &Trainee) -> anyhow::Result<bool> {
+        let step = self.progress.step;
+        let model = inference_copy(trainee);
+        let mut events = Vec::new();
+        for split in &self.plan.evaluated {
+            let evaluator = Evaluator {
+                loader: &split.loader,
+                normalization: self.plan.normalization,
+                classes: &self.plan.data.classes,
+                device: self.device,
+            };
+            let interrupt = self.interrupt.clone();
+            let Some(found) = evaluator
+                .run(&model, &|| interrupt.requested())
+                .with_context(|| format!("cannot evaluate the split `{}`", split.name))?
+            else {
+                return Ok(false);
+            };
+            events.push(Event::Eval {
+                step,
+                epoch: self.plan.epoch(step),
+                split: split.name.clone(),
+                loss: found.loss,
+                top1: found.top1,
+                top5: found.top5,
+                num_images: found.num_images,
+            });
+        }
+        self.progress.evaluated = true;
+        let top1 = events.first().and_then(|event| match event {
+            Event::Eval { top1, .. } => Some(*top1),
+            _ => None,
+        });
+        for event in events {
+            self.tell(event)?;
+        }
+        let best = top1.filter(|top1| self.progress.best.is_none_or(|best| *top1 > best.top1));
+        if let Some(top1) = best {
+            self.progress.best = Some(Best { step, top1 });
+        }
+        Ok(best.is_some())
+    }
+
+    fn save(&mut self, trainee: &Trainee, best: bool) -> anyhow::Result<()> {
+        let step = self.progress.step;
+        self.progress.metrics_bytes = self.metrics.position();
+        self.progress.seconds = self.metrics.seconds();
+        let path = self.checkpoints.save(trainee, &self.plan.card(step), &self.progress)?;
+        self.saved = Some((step, self.progress.evaluated));
+        self.saved_at = Instant::now();
+        let path = path.display().to_string();
+        self.tell(Event::Checkpoint { step, epoch: self.plan.epoch(step), path, best })
+    }
+
+    /// Says how many damaged images were left out since it was last said.
+    fn tell_skipped(&mut self) -> anyhow::Result<()> {
+        let num_images = std::mem::take(&mut self.progress.num_skipped);
+        let names = std::mem::take(&mut self.progress.skipped);
+        if num_images == 0 {
+            return Ok(());
+        }
+        let step = self.progress.step;
+        self.tell(Event::Skipped { step, epoch: self.plan.epoch(step), num_images, names })
+    }
+
+    /// The step that failed has not touched the weights; nothing is saved, and the last checkpoint is named.
+    fn stop_at_non_finite(&mut self, error: &crate::step::NonFinite) -> anyhow::Result<Outcome> {
+        let step = self.progress.step;
+        self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::NonFiniteLoss })?;
+        let checkpoint = match self.saved {
+            Some((saved, _)) => format!("the last good checkpoint is that of step {saved}"),
+            None => "there is no checkpoint yet".to_string(),
+        };
+        bail!(
+            "{error} at step {}, so the run stopped before it reached the weights; {checkpoint}\n\n\
+             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup` or set `train.clip_norm`",
+            step + 1
+        )
+    }
+}
+
+fn from_scratch(plan: &Plan, device: &Device) -> Trainee {
+    device.seed(random::derived_seed(plan.recipe.seed, Purpose::Weights, 0));
+    Trainee::new(plan.model.init(&device.clone().autodiff()), plan.optimizer())
+}
+
+fn first_progress(plan: &Plan, data_fingerprint: String) -> Progress {
+    Progress {
+        step: 0,
+        evaluated: true,
+        best: None,
+        loss_sum: 0.0,
+        loss_steps: 0,
+        num_skipped: 0,
+        skipped: Vec::new(),
+        metrics_bytes: 0,
+        seconds: 0.0,
+        recipe_hash: plan.recipe.hash(),
+        data_fingerprint,
+    }
+}

@@ -1,0 +1,223 @@
+//! The model file: safetensors with timm's tensor names, and a card in its metadata that makes it usable alone: variant, class
+//! names, preprocessing, the recipe it came from.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device, TensorData};
+use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
+use imageset::Transform;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Normalization;
+use crate::recipe::Variant;
+
+/// Key of the card in the metadata. It is the only key: safetensors writes several in no fixed order.
+const CARD_KEY: &str = "ghostnet";
+
+/// Version of the card's layout.
+const CARD_VERSION: u32 = 1;
+
+/// Everything but the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// Version of this layout.
+    pub card_version: u32,
+    /// Which network.
+    pub variant: Variant,
+    /// Width multiplier.
+    pub width: f64,
+    /// Dropout it was trained with.
+    pub dropout: f64,
+    /// Stride of the stem.
+    pub stem_stride: usize,
+    /// Class names in the order of the logits.
+    pub classes: Vec<String>,
+    /// Height and width of the images, pixels.
+    pub image_size: u32,
+    /// Applied to an image before it goes in, in order.
+    pub transforms: Vec<Transform>,
+    /// Applied after the transforms.
+    pub normalization: Normalization,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Hash of the recipe.
+    pub recipe_hash: String,
+}
+
+impl ModelCard {
+    /// The version that this program writes.
+    pub const VERSION: u32 = CARD_VERSION;
+
+    /// The network that the card describes.
+    pub fn config(&self) -> GhostNetConfig {
+        GhostNetConfig::new(self.classes.len())
+            .with_width(self.width)
+            .with_dropout(self.dropout)
+            .with_stem_stride(self.stem_stride)
+    }
+}
+
+/// Why a model file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file cannot be opened or read; the message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Not safetensors, or cut short.
+    #[error("`{path}` is not a whole safetensors file: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// Safetensors, but not written by this program.
+    #[error("`{path}` has no `{CARD_KEY}` entry in its metadata, so its classes and preprocessing are not known")]
+    NoCard {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The card cannot be understood.
+    #[error("the `{CARD_KEY}` entry in the metadata of `{path}` cannot be read: {reason}")]
+    Card {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor of a type that no network here has.
+    #[error("tensor `{name}` of `{path}` has type {dtype}; only F32 and I64 are read")]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// The tensors are another network's.
+    #[error("`{path}` does not hold the network that its card describes")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The difference.
+        source: ghostnet::StateError,
+    },
+}
+
+/// Tensors and metadata as bytes of a safetensors file.
+pub fn encode(tensors: &[(String, TensorData)], card: Option<&ModelCard>) -> Result<Vec<u8>, String> {
+    let views = tensors
+        .iter()
+        .map(|(name, data)| {
+            let dtype = match data.dtype() {
+                DType::F32 => Dtype::F32,
+                DType::I64 => Dtype::I64,
+                other => return Err(format!("tensor `{name}` has type {other:?}, which is not written")),
+            };
+            let view =
+                TensorView::new(dtype, data.shape().to_vec(), data.as_bytes()).map_err(|error| error.to_string())?;
+            Ok((name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let metadata = card
+        .map(|card| serde_json::to_string(card).map(|card| HashMap::from([(CARD_KEY.to_string(), card)])))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+}
+
+/// All tensors of a safetensors file, by name.
+pub fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorData)>, WeightsError> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(path, &error))?;
+    let mut names = file.names();
+    names.sort_unstable();
+    names
+        .into_iter()
+        .map(|name| {
+            let view = file.tensor(name).map_err(|error| damaged(path, &error))?;
+            let shape = view.shape().to_vec();
+            let data = match view.dtype() {
+                Dtype::F32 => {
+                    let values = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                    TensorData::new(values.collect::<Vec<_>>(), shape)
+                }
+                Dtype::I64 => {
+                    let values = view.data().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes));
+                    TensorData::new(values.collect::<Vec<_>>(), shape)
+                }
+                other => {
+                    return Err(WeightsError::Type {
+                        path: path.to_path_buf(),
+                        name: name.to_string(),
+                        dtype: format!("{other:?}"),
+                    });
+                }
+            };
+            Ok((name.to_string(), data))
+        })
+        .collect()
+}
+
+fn damaged(path: &Path, error: &safetensors::SafeTensorError) -> WeightsError {
+    WeightsError::Damaged { path: path.to_path_buf(), reason: error.to_string() }
+}
+
+/// The bytes of a model file.
+pub fn encode_model(model: &GhostNet, card: &ModelCard) -> Result<Vec<u8>, String> {
+    let steps = i64::try_from(card.step).unwrap_or(i64::MAX);
+    let tensors: Vec<_> = model.state(steps).into_iter().map(|tensor| (tensor.name, tensor.data)).collect();
+    encode(&tensors, Some(card))
+}
+
+/// A model file's contents before they become a network on a device.
+#[derive(Debug)]
+pub struct ModelFile {
+    path: PathBuf,
+    /// What the file says of itself.
+    pub card: ModelCard,
+    tensors: Vec<NamedTensor>,
+}
+
+impl ModelFile {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let bytes = fs_err::read(path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
+        let card = header
+            .metadata()
+            .as_ref()
+            .and_then(|metadata| metadata.get(CARD_KEY))
+            .ok_or_else(|| WeightsError::NoCard { path: path.to_path_buf() })?;
+        let unreadable = |reason: String| WeightsError::Card { path: path.to_path_buf(), reason };
+        let version = serde_json::from_str::<serde_json::Value>(card)
+            .ok()
+            .and_then(|card| card.get("card_version")?.as_u64())
+            .ok_or_else(|| unreadable("it has no `card_version`".to_string()))?;
+        if version > u64::from(CARD_VERSION) {
+            let reason = format!("it has version {version} and this program reads up to {CARD_VERSION}");
+            return Err(unreadable(reason));
+        }
+        let card: ModelCard = serde_json::from_str(card).map_err(|error| unreadable(error.to_string()))?;
+        let tensors = decode(path, &bytes)?.into_iter().map(|(name, data)| NamedTensor { name, data }).collect();
+        Ok(Self { path: path.to_path_buf(), card, tensors })
+    }
+
+    /// Number of tensors in the file.
+    pub fn num_tensors(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Builds the network on a device.
+    pub fn into_model(self, device: &Device) -> Result<(GhostNet, ModelCard), WeightsError> {
+        let model = self
+            .card
+            .config()
+            .init(device)
+            .load_state(self.tensors)
+            .map_err(|source| WeightsError::State { path: self.path, source })?;
+        Ok((model, self.card))
+    }
+}

@@ -1,0 +1,180 @@
+//! Killed, stopped, full, damaged: the run that goes on equals the one that was never disturbed, byte for byte.
+
+mod scene;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use scene::{Scene, flip_a_byte};
+
+const TRAIN: [&str; 7] = ["train", "--config", "recipe.toml", "--device", "cpu", "--out", "run"];
+
+/// Kills of the random-kill test; `GHOSTNET_KILLS=50` for the long one.
+fn num_kills() -> u64 {
+    std::env::var("GHOSTNET_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6)
+}
+
+#[test]
+fn a_run_killed_at_any_moment_ends_as_the_run_that_was_never_killed() {
+    let scene = Scene::new();
+    let began = std::time::Instant::now();
+    scene.train("whole", &[]);
+    let whole_milliseconds = began.elapsed().as_millis() as u64;
+    let (model, metrics) = (scene.final_model("whole"), scene.metrics("whole"));
+    assert_eq!(metrics.iter().filter(|line| line["event"] == "step").count(), 12);
+    assert_eq!(metrics.iter().filter(|line| line["event"] == "eval").count(), 4);
+
+    for kill in 0..num_kills() {
+        // Spread over the whole run and a little beyond its end.
+        let milliseconds = whole_milliseconds * 11 / 10 * (2 * kill + 1) / (2 * num_kills()) + kill * 7 % 23;
+        if scene.path("run").exists() {
+            std::fs::remove_dir_all(scene.path("run")).expect("a folder");
+        }
+        let mut child = scene.command(&TRAIN).stderr(Stdio::null()).spawn().expect("the program starts");
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().expect("SIGKILL");
+        child.wait().expect("it ends");
+        scene.train("run", &[]);
+        assert!(scene.final_model("run") == model, "weights differ after a kill at {milliseconds} ms");
+        assert_eq!(scene.metrics("run"), metrics, "metrics differ after a kill at {milliseconds} ms");
+    }
+}
+
+#[test]
+fn the_same_recipe_gives_the_same_run_with_any_number_of_workers() {
+    let scene = Scene::new();
+    scene.train("two", &[]);
+    scene.train("none", &["--set", "data.workers=0"]);
+    scene.train("five", &["--set", "data.workers=5"]);
+    assert!(scene.final_model("none") == scene.final_model("two"));
+    assert!(scene.final_model("five") == scene.final_model("two"));
+    scene.train("other", &["--set", "seed=2"]);
+    assert!(scene.final_model("other") != scene.final_model("two"), "another seed is another run");
+}
+
+#[test]
+fn adamw_and_accumulation_resume_exactly_too() {
+    let scene = Scene::new();
+    let changes = ["--set", "optimizer={kind='adamw', learning_rate=1e-3}", "--set", "train.accumulate=2"];
+    scene.train("whole", &changes);
+    let args = [&TRAIN[..], &changes].concat();
+    let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
+    while !scene.path("run/checkpoints/step-00000002").exists() {
+        assert!(child.try_wait().expect("a status").is_none_or(|status| status.success()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it ends");
+    scene.train("run", &changes);
+    assert!(scene.final_model("run") == scene.final_model("whole"));
+    assert_eq!(scene.metrics("run"), scene.metrics("whole"));
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_saves_exits_with_130_and_the_run_goes_on_exactly() {
+    let scene = Scene::new();
+    scene.train("whole", &[]);
+    let args = [&TRAIN[..], &["--set", "checkpoint.every={epochs=100}"]].concat();
+    let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
+    // The first line of the metrics is written after the handler is in place.
+    while std::fs::read_to_string(scene.path("run/metrics.jsonl")).unwrap_or_default().is_empty() {
+        assert!(child.try_wait().expect("a status").is_none(), "the run ended too early");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+    assert!(killed.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let stopped_at = scene.checkpoints("run").pop().expect("a checkpoint");
+    assert!(!stopped_at.ends_with("step-00000012"), "it was stopped before its end");
+    let output = scene.run(&args);
+    assert!(output.status.success());
+    assert!(scene.final_model("run") == scene.final_model("whole"));
+    assert_eq!(scene.metrics("run"), scene.metrics("whole"));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
+    let scene = Scene::new();
+    scene.train("whole", &[]);
+    scene.train("run", &[]);
+    let model = scene.final_model("whole");
+    for (file, expected) in
+        [("model.safetensors", "checksum"), ("optimizer.safetensors", "checksum"), ("state.json", "damaged")]
+    {
+        let last = scene.checkpoints("run").pop().expect("a checkpoint");
+        if file == "state.json" {
+            std::fs::write(last.join(file), "{").expect("a file");
+        } else {
+            flip_a_byte(&last.join(file));
+        }
+        let output = scene.run(&TRAIN);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("warning: passed over a damaged checkpoint") && stderr.contains(expected), "{stderr}");
+        assert!(stderr.contains("step-00000012"), "{stderr}");
+        assert!(scene.final_model("run") == model, "{file}");
+        assert_eq!(scene.metrics("run"), scene.metrics("whole"));
+    }
+}
+
+#[test]
+fn the_last_checkpoints_and_the_best_are_kept_and_no_others() {
+    let scene = Scene::new();
+    scene.train("run", &["--set", "checkpoint.keep=2"]);
+    let best = scene
+        .metrics("run")
+        .iter()
+        .filter(|line| line["event"] == "eval")
+        .fold((0, -1.0), |best, line| {
+            let top1 = line["top1"].as_f64().expect("a number");
+            if top1 > best.1 { (line["step"].as_u64().expect("a step"), top1) } else { best }
+        })
+        .0;
+    let mut expected = vec![10, 12, best];
+    expected.sort_unstable();
+    expected.dedup();
+    let found: Vec<u64> = scene
+        .checkpoints("run")
+        .iter()
+        .map(|path| {
+            path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse().ok()).expect("a step")
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_and_leaves_the_checkpoint_before_it_whole() {
+    let scene = Scene::new();
+    scene.train("whole", &[]);
+    let mut child = scene.command(&TRAIN).stderr(Stdio::null()).spawn().expect("the program starts");
+    while !scene.path("run/checkpoints/step-00000002").exists() {
+        assert!(child.try_wait().expect("a status").is_none_or(|status| status.success()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it ends");
+    let checkpoints = scene.checkpoints("run");
+    let before: Vec<Vec<u8>> =
+        checkpoints.iter().map(|path| std::fs::read(path.join("model.safetensors")).expect("a model")).collect();
+    // A limit on the size of files fails a write as a full disk does; 200 blocks are less than a model.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ghostnet")])
+        .args(TRAIN)
+        .current_dir(scene.path("."))
+        .output()
+        .expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: cannot save a checkpoint at step"), "{stderr}");
+    assert_eq!(scene.checkpoints("run"), checkpoints);
+    for (path, before) in checkpoints.iter().zip(&before) {
+        assert!(std::fs::read(path.join("model.safetensors")).expect("a model") == *before);
+    }
+    let rest = std::fs::read_dir(scene.path("run/checkpoints")).expect("a folder").count();
+    assert_eq!(rest, checkpoints.len(), "nothing is left over");
+    scene.train("run", &[]);
+    assert!(scene.final_model("run") == scene.final_model("whole"), "with room again the run ends as it should");
+}

@@ -1,0 +1,148 @@
+//! Optimizers, clipping, losses and Mixup against PyTorch and timm. `fixtures/traces.json` holds the part of what
+//! `fixtures/gen_traces.py` writes that is built here.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::Value;
+use trainer::loss::{one_hot, soft_cross_entropy};
+use trainer::mix::{Mix, PixelBox};
+use trainer::optimizer::{Optimizer, Parameter, Rule};
+
+fn traces() -> Value {
+    let text = include_str!("fixtures/traces.json");
+    serde_json::from_str(text).expect("the fixture is JSON")
+}
+
+/// `(u − 0.5) · 2 · scale`, u from the key's FNV-1a hash and splitmix64; the rule of `fixtures/hashrule.py`.
+fn signed(key: &str, count: usize, scale: f64) -> Vec<f32> {
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (1..=count as u64)
+        .map(|i| {
+            let z = hash.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            let z = z ^ (z >> 31);
+            (((z >> 40) as f64 / f64::from(1 << 24) - 0.5) * 2.0 * scale) as f32
+        })
+        .collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(numbers).collect(),
+        other => vec![other.as_f64().unwrap_or_else(|| panic!("{other} is no number"))],
+    }
+}
+
+fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let allowed = tolerance * (1.0 + expected.abs());
+        assert!((found - expected).abs() <= allowed, "{what}[{index}]: {found} instead of {expected}");
+    }
+}
+
+fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
+    tensor.to_data().iter::<f64>().collect()
+}
+
+#[test]
+fn optimizers_take_pytorchs_steps() {
+    let traces = traces();
+    let device = Device::flex();
+    let cases = traces["optimizers"].as_object().expect("cases");
+    assert_eq!(cases.len(), 5);
+    for (name, case) in cases {
+        let hyper = &case["hyper"];
+        let number = |key: &str| hyper[key].as_f64().unwrap_or(0.0);
+        let rule = if name == "adamw" {
+            let betas = numbers(&hyper["betas"]);
+            Rule::AdamW { betas: [betas[0], betas[1]], epsilon: number("eps") }
+        } else {
+            Rule::Sgd { momentum: number("momentum"), nesterov: hyper["nesterov"].as_bool().unwrap_or(false) }
+        };
+        let mut optimizer = Optimizer::new(rule, number("weight_decay"));
+        let mut parameters = [("p0", "g0", 12), ("p1", "g1", 5)].map(|(name, gradient, count)| {
+            (name, gradient, Tensor::<1>::from_floats(signed(name, count, 1.0).as_slice(), &device))
+        });
+        let steps = case["after_step"].as_array().expect("steps");
+        assert_eq!(steps.len(), 5);
+        for (step, expected) in steps.iter().enumerate() {
+            let learning_rate = case["lr_per_step"].get(step).and_then(Value::as_f64).unwrap_or(number("lr"));
+            optimizer.begin_step();
+            for (parameter, gradient, value) in &mut parameters {
+                let gradient = signed(&format!("{gradient}_{}", step + 1), value.dims()[0], 1.0);
+                let update = Parameter {
+                    name: parameter,
+                    value: value.clone(),
+                    gradient: Tensor::from_floats(gradient.as_slice(), &device),
+                    decays: true,
+                };
+                *value = optimizer.update(update, learning_rate);
+                let what = format!("{name}, step {}, {parameter}", step + 1);
+                assert_close(&what, &values(value), &numbers(&expected[*parameter]), 2e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_optimizers_state_written_and_read_gives_the_same_steps() {
+    let device = Device::flex();
+    for rule in [Rule::Sgd { momentum: 0.9, nesterov: true }, Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 }] {
+        let step = |optimizer: &mut Optimizer, value: Tensor<1>, index: usize| {
+            optimizer.begin_step();
+            let gradient = Tensor::from_floats(signed(&format!("g{index}"), 7, 1.0).as_slice(), &device);
+            optimizer.update(Parameter { name: "a.b", value, gradient, decays: true }, 0.1)
+        };
+        let mut whole = Optimizer::new(rule, 0.01);
+        let start = Tensor::<1>::from_floats(signed("p", 7, 1.0).as_slice(), &device);
+        let value = step(&mut whole, start, 0);
+        let mut resumed = Optimizer::new(rule, 0.01);
+        resumed.load_state(whole.steps(), whole.state(), &device).expect("its own state");
+        let expected = step(&mut whole, value.clone(), 1);
+        step(&mut resumed, value, 1).into_data().assert_eq(&expected.into_data(), true);
+    }
+}
+
+#[test]
+fn losses_and_their_gradients_are_pytorchs() {
+    let losses = &traces()["losses"];
+    let device = Device::flex().autodiff();
+    let labels: Vec<usize> = numbers(&losses["targets"]).into_iter().map(|label| label as usize).collect();
+    let hard = |smoothing| one_hot(&labels, 5, smoothing, &device);
+    let mixed: Vec<f32> = numbers(&losses["mixed_targets"]).into_iter().map(|share| share as f32).collect();
+    let mixed = Tensor::from_data(TensorData::new(mixed, [4, 5]), &device);
+    for (name, targets) in [("ce", hard(0.0)), ("ce_smoothing_0.1", hard(0.1)), ("soft_ce_mixed", mixed)] {
+        let logits = TensorData::new(signed("logits", 20, 3.0), [4, 5]);
+        let logits = Tensor::<2>::from_data(logits, &device).require_grad();
+        let loss = soft_cross_entropy(logits.clone(), targets);
+        let case = &losses["cases"][name];
+        assert_close(name, &values(&loss), &numbers(&case["loss"]), 1e-6);
+        let gradient = logits.grad(&loss.backward()).expect("a gradient");
+        assert_close(name, &values(&gradient), &numbers(&case["grad"]), 1e-6);
+    }
+}
+
+#[test]
+fn mixup_and_cutmix_mix_images_and_targets_as_timm_does() {
+    let mixing = &traces()["mixing"];
+    let device = Device::flex();
+    let labels: Vec<usize> = numbers(&mixing["targets"]).into_iter().map(|label| label as usize).collect();
+    for (name, case) in mixing["cases"].as_object().expect("cases") {
+        let images = TensorData::new(signed("mix_x", 4 * 2 * 6 * 5, 1.0), [4, 2, 6, 5]);
+        let images = Tensor::<4>::from_data(images, &device);
+        let targets = one_hot(&labels, 5, 0.1, &device);
+        let corners: Vec<usize> =
+            numbers(&case["boxes_yl_yh_xl_xh"]).into_iter().map(|corner| corner as usize).collect();
+        let mix = match (corners.as_slice(), numbers(&case["lam_drawn"])[0]) {
+            (&[top, bottom, left, right], _) => Mix::cut(PixelBox { top, bottom, left, right }, 6, 5),
+            (_, 1.0) => Mix::None,
+            (_, share) => Mix::Mixup { share },
+        };
+        let (images, targets) = mix.apply(images, targets);
+        assert_close(&format!("{name} images"), &values(&images), &numbers(&case["x"]), 1e-6);
+        assert_close(&format!("{name} targets"), &values(&targets), &numbers(&case["targets"]), 1e-6);
+    }
+}
