@@ -135,6 +135,16 @@ fn is_running_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
+/// `[rows, columns]` → `[columns, rows]`, in memory and not as a view: a matrix product sums in another order over a view, and a
+/// network that was loaded must compute, to the last bit, what the network that was saved would have.
+fn transpose(data: TensorData) -> TensorData {
+    let (rows, columns) = (data.shape()[0], data.shape()[1]);
+    let values: Vec<f32> = data.iter().collect();
+    let transposed =
+        (0..columns).flat_map(|column| values[column..].iter().step_by(columns).copied()).collect::<Vec<_>>();
+    TensorData::new(transposed, [columns, rows])
+}
+
 impl GhostNet {
     /// All tensors by timm's names, in its order: parameters, running statistics, and `num_batches_tracked`, the number of
     /// training steps that the statistics have seen, which PyTorch keeps and nothing here needs.
@@ -205,8 +215,11 @@ impl GhostNet {
                     }
                     // A tensor that is made anew forgets whether it wants a gradient.
                     let requires_grad = old.is_require_grad();
-                    let new = Tensor::<D>::from_data(data, &old.device());
-                    let new = if transposed { new.transpose() } else { new };
+                    let new = if transposed {
+                        Tensor::<D>::from_data(transpose(data), &old.device())
+                    } else {
+                        Tensor::<D>::from_data(data, &old.device())
+                    };
                     new.detach().set_require_grad(requires_grad)
                 })
             }

@@ -27,13 +27,13 @@ pub(crate) fn open() -> Result<DataSet, SourceError> {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest, Sha256};
+    use hmac_sha256::Hash;
 
     use super::*;
     use crate::source::{EncodedImage, ImageSource};
 
     fn checksum(split: &dyn ImageSource) -> String {
-        let mut hasher = Sha256::new();
+        let mut hasher = Hash::new();
         for index in 0..split.len() {
             let EncodedImage::Rgb(image) = split.read(index).unwrap() else {
                 panic!("the sample is stored as pixels");

@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::device::DeviceChoice;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::observe::Output;
+use crate::plan::Unfit;
 use crate::recipe::RecipeError;
 use crate::run_directory::RecipeChanged;
 
@@ -154,7 +155,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<UsageError>() || cause.is::<RecipeError>() || cause.is::<RecipeChanged>()
+        cause.is::<UsageError>() || cause.is::<RecipeError>() || cause.is::<RecipeChanged>() || cause.is::<Unfit>()
     };
     if error.chain().any(usage) { EXIT_USAGE } else { EXIT_FAILED }
 }

@@ -31,6 +31,11 @@ const PREFETCH_BATCHES: usize = 3;
 /// activation's, and what is in flight; measured as resident memory of steps at 64 to 224 px.
 const BYTES_PER_CONVOLUTION_OUTPUT: usize = 18;
 
+/// The recipe asks for something that the data, or batch norm, cannot give.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unfit(String);
+
 /// A split that is evaluated during the run.
 pub struct EvaluatedSplit {
     /// `val` or `train`.
@@ -62,12 +67,10 @@ pub struct Plan {
     cutmix_off_after: u64,
 }
 
-/// Opens the data of a recipe; `data` replaces its path and the kind of its source.
+/// Opens the data of a recipe; `data` takes the place of its source, of whatever kind.
 pub fn open_data(recipe: &mut Recipe, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
     if let Some(path) = data {
-        if recipe.data.source == SourceKind::FashionMnistSample {
-            recipe.data.source = SourceKind::Auto;
-        }
+        recipe.data.source = SourceKind::Auto;
         recipe.data.path = Some(path);
     }
     let options = OpenOptions {
@@ -104,28 +107,42 @@ pub fn evaluation_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyho
     Ok(Loader::new(source, pipeline, config)?)
 }
 
+/// Classes and batches against the data.
+fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
+    let (batch_size, num_images, num_classes) = (recipe.data.batch_size, data.train.len(), data.classes.len());
+    if let Some(expected) = recipe.model.num_classes.filter(|expected| *expected != num_classes) {
+        return Err(Unfit(format!(
+            "the recipe's `model.num_classes` is {expected} and the data have {num_classes} classes\n\n\
+             hint: leave the key out, and the head is sized by the data"
+        )));
+    }
+    if batch_size < 2 {
+        let message = "`data.batch_size` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more";
+        return Err(Unfit(message.to_string()));
+    }
+    if batch_size > num_images {
+        return Err(Unfit(format!(
+            "`data.batch_size` is {batch_size} and the training set has {num_images} images\n\n\
+             hint: `--set data.batch_size={}`",
+            num_images.div_ceil(4).max(2)
+        )));
+    }
+    if data.val.is_empty() && recipe.eval.splits.iter().any(|split| split == "val") {
+        return Err(Unfit(
+            "there are no images to validate on\n\n\
+             hint: give each class two images or more, or do without with `--set eval.splits=[]`"
+                .to_string(),
+        ));
+    }
+    Ok(())
+}
+
 impl Plan {
     /// Resolves a recipe; `data` replaces the path of its source.
     pub fn new(mut recipe: Recipe, data: Option<PathBuf>) -> anyhow::Result<Self> {
         let data = open_data(&mut recipe, data)?;
-        if let Some(num_classes) = recipe.model.num_classes.filter(|expected| *expected != data.classes.len()) {
-            bail!(
-                "the recipe's `model.num_classes` is {num_classes} and the data have {} classes\n\n\
-                 hint: leave the key out, and the head is sized by the data",
-                data.classes.len()
-            );
-        }
+        check_fit(&recipe, &data)?;
         let batch_size = recipe.data.batch_size;
-        if batch_size < 2 {
-            bail!("`data.batch_size` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more");
-        }
-        if batch_size > data.train.len() {
-            bail!(
-                "`data.batch_size` is {batch_size} and the training set has {} images\n\nhint: `--set data.batch_size={}`",
-                data.train.len(),
-                data.train.len().div_ceil(4).max(2).min(data.train.len())
-            );
-        }
         let pipeline =
             Pipeline::new(&recipe.data.train, recipe.data.image_size).context("`data.train` of the recipe")?;
         let config = LoaderConfig {
@@ -142,11 +159,12 @@ impl Plan {
         let accumulate = recipe.train.accumulate;
         let steps_per_epoch = (train_loader.batches_per_epoch() / accumulate) as u64;
         if steps_per_epoch == 0 {
-            bail!(
+            let message = format!(
                 "an epoch has {} batches and `train.accumulate` asks for {accumulate} in a step\n\n\
                  hint: make `train.accumulate` or `data.batch_size` smaller",
                 train_loader.batches_per_epoch()
             );
+            return Err(Unfit(message).into());
         }
         let evaluated = recipe
             .eval
@@ -283,7 +301,7 @@ impl Plan {
         const SHOWN: usize = 20;
         let mut list = String::new();
         for image in corrupt.iter().take(SHOWN) {
-            let _ = write!(list, "\n  `{}`: {}", image.name, image.reason);
+            let _ = write!(list, "\n  `{}`: {}", image.name, image.reason.trim());
         }
         if corrupt.len() > SHOWN {
             let _ = write!(list, "\n  and {} more", corrupt.len() - SHOWN);

@@ -186,11 +186,12 @@ impl Recipe {
         require(self.seed <= i64::MAX as u64, "seed", || format!("`seed` must be at most {}", i64::MAX))
     }
 
-    /// The recipe without what does not change the result: `data.workers` and `data.path`.
+    /// The recipe without what does not change the result: `data.workers`, `data.path`, and when the run is saved.
     pub fn identity(&self) -> Self {
         let mut recipe = self.clone();
         recipe.data.workers = None;
         recipe.data.path = None;
+        recipe.checkpoint = Checkpoint::default();
         recipe
     }
 

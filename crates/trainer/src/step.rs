@@ -92,31 +92,43 @@ impl Trainee {
 
 /// Gradients by parameter, flattened to `[elements]`, summed over micro-batches.
 #[derive(Debug, Default)]
-struct GradientSum(BTreeMap<ParamId, Tensor<1>>);
+struct GradientSum {
+    by_parameter: BTreeMap<ParamId, Tensor<1>>,
+    /// Parameters in the order of the network. Ids are drawn anew in every process, so a sum in their order would differ in
+    /// its last bits from run to run.
+    order: Vec<ParamId>,
+}
 
 impl GradientSum {
     fn add(&mut self, model: &GhostNet, gradients: Gradients) {
         struct Collect<'a> {
-            sum: &'a mut BTreeMap<ParamId, Tensor<1>>,
+            sum: &'a mut GradientSum,
             gradients: Gradients,
         }
         impl ModuleVisitor for Collect<'_> {
             fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
                 if let Some(gradient) = parameter.val().grad_remove(&mut self.gradients) {
-                    let gradient = gradient.flatten(0, D - 1);
-                    let gradient = match self.sum.remove(&parameter.id) {
-                        Some(sum) => sum + gradient,
-                        None => gradient,
-                    };
-                    self.sum.insert(parameter.id, gradient);
+                    self.sum.add_one(parameter.id, gradient.flatten(0, D - 1));
                 }
             }
         }
-        model.visit(&mut Collect { sum: &mut self.0, gradients });
+        model.visit(&mut Collect { sum: self, gradients });
+    }
+
+    fn add_one(&mut self, parameter: ParamId, gradient: Tensor<1>) {
+        let gradient = match self.by_parameter.remove(&parameter) {
+            Some(sum) => sum + gradient,
+            None => {
+                self.order.push(parameter);
+                gradient
+            }
+        };
+        self.by_parameter.insert(parameter, gradient);
     }
 
     fn norm(&self) -> f64 {
-        let squares = self.0.values().map(|gradient| gradient.clone().square().sum()).collect::<Vec<_>>();
+        let gradients = self.order.iter().filter_map(|parameter| self.by_parameter.get(parameter));
+        let squares = gradients.map(|gradient| gradient.clone().square().sum()).collect::<Vec<_>>();
         if squares.is_empty() {
             return 0.0;
         }
@@ -125,7 +137,7 @@ impl GradientSum {
 
     fn scale(&mut self, factor: f64) {
         if factor < 1.0 {
-            for gradient in self.0.values_mut() {
+            for gradient in self.by_parameter.values_mut() {
                 *gradient = gradient.clone().mul_scalar(factor);
             }
         }
@@ -142,7 +154,8 @@ struct Update<'a> {
 
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (Some(gradient), Some(name)) = (self.gradients.0.remove(&parameter.id), self.names.get(&parameter.id))
+        let (Some(gradient), Some(name)) =
+            (self.gradients.by_parameter.remove(&parameter.id), self.names.get(&parameter.id))
         else {
             return parameter;
         };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::{DeviceArgs, EXIT_FAILED, FormatArgs, describe};
+use super::{DeviceArgs, EXIT_FAILED, Format, FormatArgs, describe};
 use crate::checkpoint::find_model;
 use crate::device;
 use crate::observe::Output;
@@ -45,7 +45,9 @@ pub(super) fn run(args: PredictArgs, output: &Output) -> anyhow::Result<ExitCode
         }
     }
     let failed = predictions.len() < args.images.len();
-    args.format.print(&predictions, |predictions| text(predictions))?;
+    if !predictions.is_empty() || args.format.format == Format::Json {
+        args.format.print(&predictions, |predictions| text(predictions))?;
+    }
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 

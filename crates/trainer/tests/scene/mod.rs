@@ -108,7 +108,10 @@ impl Scene {
     /// Exit code, stdout and stderr, with what differs from machine to machine taken out.
     pub fn exchange(&self, output: &Output) -> String {
         let folder = self.folder.path().display().to_string();
-        let clean = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "[FOLDER]");
+        let threads = format!("cpu ({} threads)", std::thread::available_parallelism().map_or(1, usize::from));
+        let clean = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes).replace(&folder, "[FOLDER]").replace(&threads, "cpu ([N] threads)")
+        };
         let code = output.status.code().map_or("killed".to_string(), |code| code.to_string());
         let mut text = format!("exit code {code}");
         for (title, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
