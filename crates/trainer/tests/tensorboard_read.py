@@ -1,11 +1,6 @@
 """Prints the scalars of a directory of event files as TensorBoard's own reader sees them: tag, step, value.
 
-    TENSORBOARD_SAMPLE=/tmp/board cargo test -p trainer --lib a_sample_for_the_reader -- --ignored
-    pip install tensorboard
-    python crates/trainer/tests/tensorboard_read.py /tmp/board
-
-The sample is a run that was stopped after step 7 and went on from step 4, so each `train/` tag must have the steps 1 to 6
-once each, and the `val/` tags, measured at step 4, one point.
+usage: tensorboard_read.py DIRECTORY      (needs the package `tensorboard`; called by `tensorboard.rs`)
 """
 
 import sys
@@ -18,7 +13,7 @@ def main(directory: str) -> None:
     accumulator.Reload()
     for tag in sorted(accumulator.Tags()["scalars"]):
         for event in accumulator.Scalars(tag):
-            print(tag, event.step, f"{event.value:g}", sep="\t")
+            print(tag, event.step, repr(event.value), sep="\t")
 
 
 if __name__ == "__main__":

@@ -253,20 +253,4 @@ mod tests {
         assert_eq!(files[1][2].step, 6);
         Ok(())
     }
-
-    /// Leaves two files of one resumed run for `tests/tensorboard_read.py` where `TENSORBOARD_SAMPLE` says.
-    #[test]
-    #[ignore = "writes for a reader outside: set `TENSORBOARD_SAMPLE` to a directory, then run `tests/tensorboard_read.py`"]
-    fn a_sample_for_the_reader_of_tensorboard() -> io::Result<()> {
-        let Some(directory) = std::env::var_os("TENSORBOARD_SAMPLE") else {
-            return Ok(());
-        };
-        let directory = Path::new(&directory);
-        let mut board = TensorBoardObserver::open(directory, 0)?;
-        (1..=4).try_for_each(|number| board.observe(&step(number)))?;
-        board.observe(&eval(4))?;
-        (5..=7).try_for_each(|number| board.observe(&step(number)))?;
-        let mut board = TensorBoardObserver::open(directory, 4)?;
-        (5..=6).try_for_each(|number| board.observe(&step(number)))
-    }
 }
