@@ -16,7 +16,7 @@ pub struct ConvNormConfig {
     pub in_channels: usize,
     /// Channels out.
     pub out_channels: usize,
-    /// Height and width of the kernel.
+    /// Height and width of the kernel; odd, for the padding to keep the size.
     pub kernel_size: usize,
     /// Stride in both directions.
     #[config(default = 1)]

@@ -49,6 +49,8 @@ pub struct LayerCount {
     pub kernel_size: usize,
     /// Trainable parameters, those of a norm behind the layer included.
     pub parameters: usize,
+    /// Tensors in a state: the weight, and the bias or the five of a norm.
+    pub tensors: usize,
     /// Multiply-adds for one image.
     pub multiply_adds: usize,
 }
@@ -66,6 +68,23 @@ enum Extra {
     Norm,
     /// Bias.
     Bias,
+}
+
+impl Extra {
+    fn parameters(self, channels: usize) -> usize {
+        match self {
+            Self::Norm => 2 * channels,
+            Self::Bias => channels,
+        }
+    }
+
+    /// A norm has scale, shift, running mean, running variance and PyTorch's count of batches.
+    fn tensors(self) -> usize {
+        match self {
+            Self::Norm => 5,
+            Self::Bias => 1,
+        }
+    }
 }
 
 /// A convolution to be counted.
@@ -103,11 +122,8 @@ impl Counter {
             in_channels,
             output: [out_channels, self.size[0], self.size[1]],
             kernel_size,
-            parameters: weights
-                + match extra {
-                    Extra::Norm => 2 * out_channels,
-                    Extra::Bias => out_channels,
-                },
+            parameters: weights + extra.parameters(out_channels),
+            tensors: 1 + extra.tensors(),
             multiply_adds: weights * self.size[0] * self.size[1],
         });
     }
@@ -192,7 +208,8 @@ impl GhostNetConfig {
             in_channels: architecture.head_channels,
             output: [self.num_classes, 1, 1],
             kernel_size: 1,
-            parameters: weights + self.num_classes,
+            parameters: weights + Extra::Bias.parameters(self.num_classes),
+            tensors: 1 + Extra::Bias.tensors(),
             multiply_adds: weights,
         });
         counter.layers
@@ -227,7 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn there_are_96_layers_with_weights() {
-        assert_eq!(GhostNetConfig::new(1000).layers(224, 224).len(), 96);
+    fn there_are_96_layers_with_weights_and_512_tensors() {
+        let layers = GhostNetConfig::new(1000).layers(224, 224);
+        assert_eq!(layers.len(), 96);
+        assert_eq!(layers.iter().map(|layer| layer.tensors).sum::<usize>(), 512);
     }
 }

@@ -57,9 +57,10 @@ impl GhostModuleConfig {
     }
 
     /// # Panics
-    /// If the ratio is below 2.
+    /// If the ratio is below 2, or a kernel has no centre.
     pub fn init(&self, device: &Device) -> GhostModule {
         assert!(self.ratio >= 2, "the ratio of a Ghost module must be at least 2, got {}", self.ratio);
+        assert!(self.cheap_kernel_size % 2 == 1, "the cheap kernel must be odd, got {}", self.cheap_kernel_size);
         let primary = self.primary_channels();
         GhostModule {
             primary_conv: ConvNormConfig::new(self.in_channels, primary, self.kernel_size)

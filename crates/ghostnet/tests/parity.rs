@@ -43,20 +43,25 @@ fn assert_close(what: &str, found: f64, expected: f64, tolerance: f64) {
     assert!((found - expected).abs() <= tolerance, "{what}: {found} instead of {expected}, tolerance {tolerance:e}");
 }
 
-/// 1e-4 relative and absolute: PyTorch's own float32 run is up to 1e-5 away from its float64 run.
+/// Within 1e-4 of the largest value: PyTorch's own float32 run is up to 1e-5 away from its float64 run.
 fn assert_all_close(what: &str, found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert_close(&format!("{what}[{i}]"), *found, *expected, 1e-4 + 1e-4 * expected.abs());
+        assert_close(&format!("{what}[{i}]"), *found, *expected, 1e-4 * largest);
     }
 }
 
 #[test]
 fn the_hash_rule_gives_its_check_values() {
-    let values = hash_rule::weights("conv_stem.weight", &[16, 3, 3, 3], false);
-    assert_eq!(values[..3], [-0.020_327_091_217_041_016, -0.045_865_494_757_890_7, -0.163_538_053_631_782_53]);
-    let values = hash_rule::weights("bn1.running_mean", &[16], true);
-    assert_eq!(values[..2], [0.046_889_983_117_580_414, 0.020_123_731_344_938_278]);
+    let first = |name, shape: &[usize], is_norm| -> Vec<f64> {
+        hash_rule::weights(name, shape, is_norm).into_iter().take(2).map(f64::from).collect()
+    };
+    assert_eq!(
+        first("conv_stem.weight", &[16, 3, 3, 3], false),
+        [-0.020_327_091_217_041_016, -0.045_865_494_757_890_7]
+    );
+    assert_eq!(first("bn1.running_mean", &[16], true), [0.046_889_983_117_580_414, 0.020_123_731_344_938_278]);
 }
 
 #[test]
@@ -126,7 +131,9 @@ fn logits_and_every_stage_equal_the_reference() {
                 let mean = map.clone().mean().into_scalar::<f32>();
                 let abs_mean = map.abs().mean().into_scalar::<f32>();
                 let expected = [numbers(&stage["mean"]), numbers(&stage["abs_mean"])].concat();
-                assert_all_close(&what, &[f64::from(mean), f64::from(abs_mean)], &expected);
+                // A mean may be close to zero; the size of the map's values is what an error is relative to.
+                assert_close(&what, f64::from(mean), expected[0], 1e-4 * expected[1]);
+                assert_close(&what, f64::from(abs_mean), expected[1], 1e-4 * expected[1]);
             }
             let logits = values(model.forward(images));
             assert_all_close(&format!("{name} {shape:?} logits"), &logits, &numbers(&case["logits"]));
@@ -193,7 +200,7 @@ fn one_training_step_equals_the_reference() {
                 assert!(*norm > 0.0, "{what} is zero");
                 let tolerance = 1e-3 * expected_norm + 1e-4 * total;
                 assert_close(&what, *norm, expected_norm, tolerance);
-                assert_close(&format!("sum of {what}"), *sum, numbers(&expected["sum"])[0], 10.0 * tolerance);
+                assert_close(&format!("sum of {what}"), *sum, numbers(&expected["sum"])[0], 2.0 * tolerance);
             }
         }
 

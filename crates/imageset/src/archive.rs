@@ -49,7 +49,7 @@ pub struct TarError {
 ///
 /// [`TarError`] if a header is damaged, or if the archive ends before its last file or without the end mark.
 pub fn index(mut reader: impl Read + Seek) -> Result<Vec<TarEntry>, TarError> {
-    let damaged = |offset: u64, reason: String| TarError { offset, reason };
+    let damaged = |offset: u64, reason: String| TarError { offset, reason: reason.trim().to_string() };
     let total = reader
         .seek(SeekFrom::End(0))
         .and_then(|total| reader.rewind().map(|()| total))

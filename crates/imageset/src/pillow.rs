@@ -15,13 +15,16 @@ pub(crate) struct Reference {
     pub(crate) recoloured: Vec<Recoloured>,
 }
 
-/// The picture of 97 x 61 pixels at another size.
+/// A picture at another size.
 #[derive(Deserialize)]
 pub(crate) struct Resized {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
+    /// Width and height of the original.
+    pub(crate) from: [u32; 2],
+    /// Width and height of the result.
+    pub(crate) to: [u32; 2],
     pub(crate) interpolation: Interpolation,
-    pub(crate) sum: u64,
+    /// Checksum of all levels.
+    pub(crate) crc32: u32,
     /// Each `step`-th level is in `levels`.
     pub(crate) step: usize,
     pub(crate) levels: Vec<u8>,

@@ -1,12 +1,12 @@
 """Writes what the tests in `src/pillow.rs`, `src/resize.rs`, `src/color_jitter.rs` and `src/decode.rs` compare with:
 `pillow/*` next to this file.
 
-    pip install pillow numpy
+    pip install 'pillow>=13.0' numpy
     python crates/imageset/tests/pillow_reference.py
 
 The picture is made from a formula, in whole numbers, so that the Rust test can make the same one: smooth colours, fine
 stripes, hard edges and noise. `reference.json` holds resized and recoloured versions of it; of large ones some levels and
-the sum of all. The image files are small ones that only Pillow can write here: CMYK, progressive, EXIF orientations.
+a checksum of all. The image files are small ones that only Pillow can write here: CMYK, progressive, EXIF orientations.
 
 The random choices of torchvision are not involved: the numbers are those of `Image.resize`, `ImageEnhance` and mode `HSV`.
 """
@@ -14,6 +14,7 @@ The random choices of torchvision are not involved: the numbers are those of `Im
 import io
 import json
 import pathlib
+import zlib
 
 import numpy as np
 import PIL
@@ -36,16 +37,16 @@ def picture(width, height):
     return Image.fromarray(levels)
 
 
-def resized(image, width, height, name):
-    levels = np.asarray(image.resize((width, height), getattr(Image.Resampling, name.upper()))).reshape(-1)
+def resized(before, after, name):
+    levels = np.asarray(picture(*before).resize(after, getattr(Image.Resampling, name.upper()))).reshape(-1)
     # Not a multiple of 3, so that all channels are among the levels.
-    step = max(1, levels.size // 300)
+    step = max(1, levels.size // 100)
     step += step % 3 == 0
     return {
-        "width": width,
-        "height": height,
+        "from": before,
+        "to": after,
         "interpolation": name,
-        "sum": int(levels.astype(np.int64).sum()),
+        "crc32": zlib.crc32(levels.tobytes()),
         "step": step,
         "levels": levels[::step].tolist(),
     }
@@ -74,7 +75,17 @@ def main():
     HERE.mkdir(exist_ok=True)
     image = picture(WIDTH, HEIGHT)
     small = picture(16, 9)
-    sizes = [(40, 25), (97, 30), (31, 61), (150, 120), (8, 90), (224, 224), (1, 1)]
+    whole = (WIDTH, HEIGHT)
+    sizes = [(whole, after) for after in ((40, 25), (97, 30), (31, 61), (150, 120), (8, 90), (224, 224), (1, 1), whole)]
+    # Single pixels, rows and columns; next to the same size; extreme shapes; more and less than the 16 rows and 8 columns
+    # that are computed at once.
+    sizes += [((1, 1), (1, 1)), ((1, 1), (5, 4)), ((1, 7), (3, 3)), ((7, 1), (2, 5)), ((2, 2), (19, 23))]
+    sizes += [((33, 19), (32, 18)), ((33, 19), (34, 20)), ((33, 19), (33, 20)), ((33, 19), (34, 19))]
+    sizes += [((640, 3), (20, 64)), ((3, 500), (40, 2)), ((1000, 2), (1, 2)), ((2, 1000), (2, 1)), ((300, 5), (299, 1))]
+    sizes += [((16, 16), (8, 8)), ((17, 15), (9, 17)), ((15, 33), (16, 31)), ((500, 375), (298, 224)), ((120, 90), (341, 256))]
+    # Around the border between rows first and columns first.
+    sizes += [((20, 60), (10, 40)), ((20, 60), (10, 39)), ((60, 80), (50, 60)), ((60, 80), (50, 59)), ((60, 80), (61, 79))]
+    sizes += [((256, 341), (224, 224)), ((60, 80), (61, 80)), ((60, 80), (61, 81))]
     factors = {
         "brightness": [0.0, 0.6, 1.0, 1.37],
         "contrast": [0.0, 0.613, 1.4],
@@ -84,7 +95,7 @@ def main():
     reference = {
         "pillow": PIL.__version__,
         "picture_sum": int(np.asarray(image).astype(np.int64).sum()),
-        "resized": [resized(image, w, h, n) for w, h in sizes for n in ("bilinear", "bicubic", "nearest")],
+        "resized": [resized(before, after, n) for before, after in sizes for n in ("bilinear", "bicubic", "nearest")],
         "recoloured": [recoloured(small, n, f) for n, fs in factors.items() for f in fs],
     }
     (HERE / "reference.json").write_text(json.dumps(reference, separators=(",", ":")) + "\n")

@@ -8,11 +8,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::Optimizer;
+use crate::run_directory::sync_directory;
 use crate::step::Trainee;
 use crate::weights::{self, ModelCard, ModelFile};
 
@@ -22,6 +22,7 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const TEMPORARY: &str = ".writing-";
+const REPLACED: &str = ".replaced";
 
 /// The best evaluation so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -55,8 +56,10 @@ pub struct Progress {
     pub seconds: f64,
     /// Hash of the recipe.
     pub recipe_hash: String,
-    /// Fingerprint of the training images' names and labels.
+    /// Fingerprint of the images' names and labels.
     pub data_fingerprint: String,
+    /// What the run computes on.
+    pub device: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,7 +69,7 @@ struct StateFile {
     step_in_epoch: u64,
     optimizer_steps: u64,
     progress: Progress,
-    /// blake3 of the other files, by name.
+    /// blake3 of the other files, by name, and of this one without its own.
     checksums: BTreeMap<String, String>,
 }
 
@@ -109,7 +112,7 @@ impl Checkpoints {
             fs_err::create_dir_all(&temporary)?;
             let model = weights::encode_model(&trainee.model, card).map_err(anyhow::Error::msg)?;
             let optimizer = weights::encode(&trainee.optimizer.state(), None).map_err(anyhow::Error::msg)?;
-            let state = StateFile {
+            let mut state = StateFile {
                 format_version: FORMAT_VERSION,
                 epoch: progress.step / self.steps_per_epoch,
                 step_in_epoch: progress.step % self.steps_per_epoch,
@@ -119,6 +122,7 @@ impl Checkpoints {
                     .map(|(name, bytes)| (name.to_string(), checksum(bytes)))
                     .into(),
             };
+            state.checksums.insert(STATE.to_string(), checksum(&serde_json::to_vec(&state)?));
             let state = serde_json::to_vec_pretty(&state)?;
             for (name, bytes) in [(MODEL, &model), (OPTIMIZER, &optimizer), (STATE, &state)] {
                 let mut file = fs_err::File::create(temporary.join(name))?;
@@ -127,8 +131,13 @@ impl Checkpoints {
             }
             sync_directory(&temporary)?;
             let place = self.path.join(&name);
-            // A checkpoint of this step is there only if it was damaged and passed over.
-            remove_if_there(&place)?;
+            // A checkpoint of this step may be there: damaged and passed over, or saved before the evaluation of this step was
+            // done. It is set aside, where it still counts, until the new one is in its place.
+            if place.exists() {
+                let replaced = self.path.join(format!("{name}{REPLACED}"));
+                remove_if_there(&replaced)?;
+                fs_err::rename(&place, replaced)?;
+            }
             fs_err::rename(&temporary, &place)?;
             sync_directory(&self.path)?;
             Ok(place)
@@ -140,12 +149,17 @@ impl Checkpoints {
         Ok(place)
     }
 
-    /// Removes leftovers of writes that were cut off, and old checkpoints.
+    /// Removes old checkpoints, those that the run has gone back behind, and leftovers of writes that were cut off.
     fn prune(&self, progress: &Progress) -> anyhow::Result<()> {
         let best = progress.best.map(|best| best.step);
-        let old = list(&self.path)?.into_iter().rev().skip(self.keep.max(1)).filter(|(step, _)| Some(*step) != best);
-        for (_, path) in old {
-            remove_if_there(&path)?;
+        let mut kept = 0;
+        for checkpoint in list(&self.path)?.into_iter().rev() {
+            let is_of_the_run = checkpoint.step <= progress.step && !checkpoint.replaced;
+            let is_recent = is_of_the_run && kept < self.keep;
+            kept += usize::from(is_recent);
+            if !is_recent && !(is_of_the_run && Some(checkpoint.step) == best) {
+                remove_if_there(&checkpoint.path)?;
+            }
         }
         for entry in fs_err::read_dir(&self.path)? {
             let entry = entry?;
@@ -161,7 +175,7 @@ impl Checkpoints {
     pub fn resume(&self, card: &ModelCard, optimizer: &Optimizer, device: &Device) -> anyhow::Result<Option<Resumed>> {
         let mut damaged = Vec::new();
         let checkpoints = list(&self.path)?;
-        for (_, path) in checkpoints.iter().rev() {
+        for Checkpoint { path, .. } in checkpoints.iter().rev() {
             match load(path, card, optimizer.clone(), device) {
                 Ok((trainee, progress)) => return Ok(Some(Resumed { trainee, progress, damaged })),
                 Err(error) => damaged.push(format!("`{}`: {error:#}", path.display())),
@@ -184,15 +198,13 @@ fn load(
     device: &Device,
 ) -> anyhow::Result<(Trainee, Progress)> {
     let state = read_state(path)?;
-    for (name, expected) in &state.checksums {
-        let bytes = fs_err::read(path.join(name))?;
-        if checksum(&bytes) != *expected {
-            bail!("`{name}` is damaged: its checksum is not the one that was written");
-        }
-    }
+    verify(path, &state)?;
     let file = ModelFile::read(&path.join(MODEL))?;
     if file.card.config() != card.config() || file.card.classes != card.classes {
         bail!("`{MODEL}` is a network of another shape or of other classes than the recipe and the data make");
+    }
+    if state.progress.recipe_hash != card.recipe_hash {
+        bail!("it was written by a run of another recipe");
     }
     let (model, _) = file.into_model(&device.clone().autodiff())?;
     let slots_file = path.join(OPTIMIZER);
@@ -203,6 +215,17 @@ fn load(
     Ok((Trainee::new(model, optimizer), state.progress))
 }
 
+/// Compares the other files with their checksums.
+fn verify(path: &Path, state: &StateFile) -> anyhow::Result<()> {
+    for (name, expected) in &state.checksums {
+        if checksum(&fs_err::read(path.join(name))?) != *expected {
+            bail!("`{name}` is damaged: its checksum is not the one that was written");
+        }
+    }
+    Ok(())
+}
+
+/// Reads the state and compares it with its own checksum.
 fn read_state(path: &Path) -> anyhow::Result<StateFile> {
     let text = fs_err::read_to_string(path.join(STATE))?;
     let value: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("`{STATE}` is damaged"))?;
@@ -210,23 +233,39 @@ fn read_state(path: &Path) -> anyhow::Result<StateFile> {
     if version != u64::from(FORMAT_VERSION) {
         bail!("`{STATE}` has format version {version}; this program reads version {FORMAT_VERSION}");
     }
-    serde_json::from_value(value).with_context(|| format!("`{STATE}` is damaged"))
+    let mut state: StateFile = serde_json::from_value(value).with_context(|| format!("`{STATE}` is damaged"))?;
+    let expected = state.checksums.remove(STATE);
+    if expected != Some(checksum(&serde_json::to_vec(&state)?)) {
+        bail!("`{STATE}` is damaged: its checksum is not the one that was written");
+    }
+    Ok(state)
 }
 
-/// Checkpoints in a directory by step, oldest first.
-pub fn list(path: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
+/// A checkpoint on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Checkpoint {
+    step: u64,
+    /// Another one of the same step was about to take its place.
+    replaced: bool,
+    path: PathBuf,
+}
+
+/// Checkpoints in a directory, oldest first.
+fn list(path: &Path) -> anyhow::Result<Vec<Checkpoint>> {
     let mut found = Vec::new();
     if !path.exists() {
         return Ok(found);
     }
     for entry in fs_err::read_dir(path)? {
         let entry = entry?;
-        let step = entry.file_name().to_str().and_then(|name| name.strip_prefix("step-")?.parse().ok());
-        if let Some(step) = step {
-            found.push((step, entry.path()));
+        let name = entry.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_prefix("step-")) else { continue };
+        let (number, replaced) = name.strip_suffix(REPLACED).map_or((name, false), |number| (number, true));
+        if let Ok(step) = number.parse() {
+            found.push(Checkpoint { step, replaced, path: entry.path() });
         }
     }
-    found.sort_unstable();
+    found.sort_unstable_by_key(|checkpoint| (checkpoint.step, !checkpoint.replaced));
     Ok(found)
 }
 
@@ -238,20 +277,30 @@ pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
     if !path.exists() {
         bail!("`{}` does not exist", path.display());
     }
-    if path.join(MODEL).is_file() {
-        return Ok(path.join(MODEL));
+    let checkpoint = if path.join(MODEL).is_file() { path.to_path_buf() } else { best_checkpoint(path)? };
+    // A model file that was copied out of its checkpoint has nothing to be compared with.
+    if checkpoint.join(STATE).is_file() {
+        read_state(&checkpoint)
+            .and_then(|state| verify(&checkpoint, &state))
+            .with_context(|| format!("the checkpoint `{}` cannot be used", checkpoint.display()))?;
     }
-    let runs = crate::run_directory::checkpoints(path);
-    let checkpoints = list(if runs.is_dir() { &runs } else { path })?;
-    let Some((_, last)) = checkpoints.last() else {
+    Ok(checkpoint.join(MODEL))
+}
+
+/// The best checkpoint of a run, or its last.
+fn best_checkpoint(run: &Path) -> anyhow::Result<PathBuf> {
+    let checkpoints = list(&crate::run_directory::checkpoints(run))?;
+    let Some(last) = checkpoints.last() else {
         bail!(
             "`{}` is neither a run, nor a checkpoint, nor a model file: it has no `{MODEL}` and no checkpoints",
-            path.display()
+            run.display()
         );
     };
-    let best = read_state(last).ok().and_then(|state| state.progress.best).map(|best| best.step);
-    let chosen = checkpoints.iter().find(|(step, _)| Some(*step) == best).map_or(last, |(_, path)| path);
-    Ok(chosen.join(MODEL))
+    let state =
+        read_state(&last.path).with_context(|| format!("the checkpoint `{}` cannot be used", last.path.display()))?;
+    let best = state.progress.best.map(|best| best.step);
+    let chosen = checkpoints.iter().rfind(|checkpoint| Some(checkpoint.step) == best);
+    Ok(chosen.unwrap_or(last).path.clone())
 }
 
 fn checksum(bytes: &[u8]) -> String {
@@ -260,14 +309,4 @@ fn checksum(bytes: &[u8]) -> String {
 
 fn remove_if_there(path: &Path) -> std::io::Result<()> {
     if path.exists() { fs_err::remove_dir_all(path) } else { Ok(()) }
-}
-
-/// Makes a rename or a new entry last. Directories can be synced on Unix only.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { fs_err::File::open(path)?.sync_all() } else { Ok(()) }
-}
-
-/// An inference copy; see [`Module::valid`].
-pub fn inference_copy(trainee: &Trainee) -> ghostnet::GhostNet {
-    trainee.model.valid()
 }

@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Train(train)) {
         Command::Train(args) => train::run(args, global, &output),
         Command::Eval(args) => eval::run(args, global, &output),
-        Command::Predict(args) => predict::run(args, &output),
+        Command::Predict(args) => predict::run(args, global, &output),
         Command::Inspect(args) => inspect::run(args),
         Command::Data(command) => data::run(command, global, &output),
         Command::Completions(args) => completions::run(args),

@@ -85,18 +85,20 @@ fn ndarray() -> anyhow::Result<ChosenDevice> {
 #[cfg(feature = "wgpu")]
 mod gpu {
     use anyhow::{Context, bail};
-    use burn::tensor::wgpu::wgpu::{Adapter, AdapterInfo, Backend, Backends, DeviceType, Instance};
+    use burn::tensor::wgpu::wgpu::{Adapter, AdapterInfo, Backend, Backends, DeviceType, Instance, InstanceDescriptor};
     use burn::tensor::{Device, DeviceKind};
 
     use super::ChosenDevice;
 
-    /// The graphics APIs in the order in which burn's runtime tries them.
-    const APIS: [Backend; 4] = [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl];
+    /// The graphics APIs in the order in which burn's runtime tries them. OpenGL, its last resort, is left out: it lacks what the
+    /// kernels need, and looking for it makes drivers write to the user's terminal.
+    const APIS: [Backend; 3] = [Backend::Vulkan, Backend::Metal, Backend::Dx12];
 
     /// Adapters of the API that the runtime will use, in its order.
     fn adapters() -> Vec<AdapterInfo> {
-        let instance = Instance::default();
-        let found = pollster::block_on(instance.enumerate_adapters(Backends::all()));
+        let mut descriptor = InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = Backends::PRIMARY;
+        let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(Backends::PRIMARY));
         let found: Vec<AdapterInfo> = found.iter().map(Adapter::get_info).collect();
         let api = APIS.into_iter().find(|api| found.iter().any(|adapter| adapter.backend == *api));
         found.into_iter().filter(|adapter| Some(adapter.backend) == api).collect()
@@ -115,6 +117,7 @@ mod gpu {
             DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(before),
             DeviceType::VirtualGpu => DeviceKind::VirtualGpu(before),
             DeviceType::Cpu => DeviceKind::Cpu,
+            // burn has no way to name such an adapter; `open` refuses it before it comes here.
             DeviceType::Other => DeviceKind::DefaultDevice,
         }
     }
@@ -145,6 +148,9 @@ mod gpu {
 
     fn open(adapters: &[AdapterInfo], index: usize) -> anyhow::Result<ChosenDevice> {
         let adapter = &adapters[index];
+        if adapter.device_type == DeviceType::Other {
+            bail!("`wgpu:{index}`, {}, is of a kind that cannot be opened by number", adapter.name);
+        }
         let device = Device::wgpu_options()
             .device_kind(kind(adapters, index))
             .init()

@@ -1,5 +1,6 @@
 //! Evaluation: loss, top-1, top-5, accuracy of each class and confusion matrix, exact over every image of a split.
 
+use anyhow::bail;
 use burn::tensor::Device;
 use ghostnet::GhostNet;
 use imageset::Loader;
@@ -17,6 +18,9 @@ pub struct ClassScore {
     /// Share of them that were recognised; absent if there are none.
     pub top1: Option<f64>,
 }
+
+/// Names of damaged images that are kept for a message.
+pub const MAX_NAMES: usize = 20;
 
 /// Sums over the images seen so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,17 +40,16 @@ impl Tally {
         Self { loss: 0.0, top5: 0, confusion: vec![vec![0; num_classes]; num_classes] }
     }
 
-    /// Adds one image by its scores. Classes with equal scores rank in their order.
+    /// Adds one image by its scores, which must be finite. Classes with equal scores rank in their order.
     pub fn add(&mut self, logits: &[f32], label: usize) {
-        let ahead = |class: usize| {
-            let score = logits[class];
-            logits.iter().enumerate().filter(|&(other, s)| *s > score || (*s == score && other < class)).count()
-        };
-        let predicted = (0..logits.len()).find(|&class| ahead(class) == 0).unwrap_or(label);
-        self.confusion[label][predicted] += 1;
-        self.top5 += u64::from(ahead(label) < TOP_K);
-        // In f64 on the host, so that the figure does not depend on how the images were batched.
+        let score = logits[label];
+        let is_ahead = |(class, other): (usize, &f32)| *other > score || (*other == score && class < label);
+        let rank = logits.iter().enumerate().filter(|&entry| is_ahead(entry)).count();
+        self.top5 += u64::from(rank < TOP_K);
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let predicted = logits.iter().position(|score| *score == max).unwrap_or(label);
+        self.confusion[label][predicted] += 1;
+        // In f64 on the host, so that the figure does not depend on how the images were batched.
         let sum: f64 = logits.iter().map(|score| f64::from(score - max).exp()).sum();
         self.loss += sum.ln() - f64::from(logits[label] - max);
     }
@@ -64,6 +67,8 @@ pub struct Evaluation {
     pub num_images: u64,
     /// Damaged images left out.
     pub num_skipped: u64,
+    /// The first of them by name, with the reason.
+    pub skipped: Vec<String>,
     /// Mean cross-entropy with hard targets.
     pub loss: f64,
     /// Share of images whose class has the highest score.
@@ -77,9 +82,10 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    fn new(tally: Tally, num_skipped: u64, classes: &[String]) -> Self {
+    /// Figures of a tally that has seen at least one image.
+    fn new(tally: Tally, classes: &[String]) -> Self {
         let num_images = tally.num_images();
-        let share = |count: u64| if num_images == 0 { 0.0 } else { count as f64 / num_images as f64 };
+        let share = |count: u64| count as f64 / num_images as f64;
         let correct = (0..classes.len()).map(|class| tally.confusion[class][class]).sum();
         let per_class = classes
             .iter()
@@ -93,8 +99,9 @@ impl Evaluation {
             .collect();
         Self {
             num_images,
-            num_skipped,
-            loss: if num_images == 0 { 0.0 } else { tally.loss / num_images as f64 },
+            num_skipped: 0,
+            skipped: Vec::new(),
+            loss: tally.loss / num_images as f64,
             top1: share(correct),
             top5: share(tally.top5),
             per_class,
@@ -120,24 +127,32 @@ impl Evaluator<'_> {
     /// `None` if `stop` said so between two batches.
     pub fn run(&self, model: &GhostNet, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<Evaluation>> {
         let mut tally = Tally::new(self.classes.len());
-        let mut num_skipped = 0;
+        let mut skipped: Vec<String> = Vec::new();
         for batch in self.loader.epoch(0, 0) {
             if stop() {
                 return Ok(None);
             }
             let batch = batch?;
-            num_skipped += batch.skipped.len() as u64;
+            skipped.extend(batch.skipped.iter().map(|(name, reason)| format!("{name}: {reason}")));
             if batch.labels.is_empty() {
                 continue;
             }
             let labels = batch.labels.clone();
             let logits = model.forward(batch::images(batch, &self.normalization, self.device));
             let logits: Vec<f32> = logits.into_data().iter::<f32>().collect(); // waits for the device
+            if logits.iter().any(|score| !score.is_finite()) {
+                bail!("the network's scores are not finite");
+            }
             for (row, label) in logits.chunks_exact(self.classes.len()).zip(labels) {
                 tally.add(row, label);
             }
         }
-        Ok(Some(Evaluation::new(tally, num_skipped, self.classes)))
+        if tally.num_images() == 0 {
+            bail!("all {} images are damaged", skipped.len());
+        }
+        let num_skipped = skipped.len() as u64;
+        skipped.truncate(MAX_NAMES);
+        Ok(Some(Evaluation { num_skipped, skipped, ..Evaluation::new(tally, self.classes) }))
     }
 }
 
@@ -155,7 +170,7 @@ mod tests {
         tally.add(&[2.0, 1.0, 0.0], 0);
         tally.add(&[2.0, 1.0, 0.0], 1);
         tally.add(&[0.0, 0.0, 3.0], 2);
-        let found = Evaluation::new(tally, 0, &names(3));
+        let found = Evaluation::new(tally, &names(3));
         assert_eq!(found.num_images, 3);
         assert!((found.top1 - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(found.top5, 1.0, "with fewer than five classes every image is among the best five");
@@ -171,7 +186,7 @@ mod tests {
         let top5 = |label| {
             let mut tally = Tally::new(6);
             tally.add(&logits, label);
-            Evaluation::new(tally, 0, &names(6)).top5
+            Evaluation::new(tally, &names(6)).top5
         };
         assert_eq!((top5(4), top5(5)), (1.0, 0.0));
     }
@@ -182,7 +197,7 @@ mod tests {
         for label in 0..10 {
             tally.add(&[0.0; 10], label);
         }
-        let found = Evaluation::new(tally, 0, &names(10));
+        let found = Evaluation::new(tally, &names(10));
         assert_eq!((found.top1, found.top5), (0.1, 0.5));
     }
 }

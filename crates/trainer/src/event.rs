@@ -104,6 +104,8 @@ pub enum FinishReason {
     Interrupted,
     /// The loss was no longer a finite number.
     NonFiniteLoss,
+    /// An image could not be read, and the run was saved.
+    Failed,
 }
 
 impl Event {

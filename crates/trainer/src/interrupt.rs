@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop after the step it is in, the second ends the program at once.
+//! Ctrl-C and SIGTERM: the first asks the run to save after the step it is in and stop, the second ends the program at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,6 @@ impl Interrupt {
         let asked = interrupt.clone();
         ctrlc::set_handler(move || {
             if asked.0.swap(true, Ordering::SeqCst) {
-                #[expect(clippy::exit, reason = "the second request must not wait for anything")]
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
         })?;
@@ -27,10 +26,5 @@ impl Interrupt {
     /// Whether to stop.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)
-    }
-
-    /// Asks to stop.
-    pub fn request(&self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod predict;
 pub mod random;
 pub mod recipe;
+pub mod relabel;
 pub mod run_directory;
 pub mod schedule;
 pub mod step;

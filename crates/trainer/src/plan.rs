@@ -59,7 +59,7 @@ pub struct Plan {
     pub normalization: Normalization,
     /// Shuffled training batches.
     pub train_loader: Loader,
-    /// Splits evaluated during the run; the first decides which checkpoint is the best.
+    /// Splits evaluated during the run; `val`, or the first if it is not among them, decides which checkpoint is the best.
     pub evaluated: Vec<EvaluatedSplit>,
     /// Optimizer steps in an epoch.
     pub steps_per_epoch: u64,
@@ -83,6 +83,14 @@ pub fn open_data(recipe: &mut Recipe, data: Option<PathBuf>) -> anyhow::Result<D
         seed: recipe.seed,
     };
     DataSet::open(&options).context("cannot open the data")
+}
+
+/// The network of a recipe for a number of classes.
+pub fn network(model: &crate::recipe::Model, num_classes: usize) -> GhostNetConfig {
+    GhostNetConfig::new(num_classes)
+        .with_width(model.width)
+        .with_dropout(model.dropout)
+        .with_stem_stride(model.stem_stride)
 }
 
 /// Threads that decode: what the recipe says, or one for each core up to 8.
@@ -181,16 +189,20 @@ impl Plan {
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let total_steps = recipe.train.total.to_whole_steps(steps_per_epoch);
+        let warmup_steps = recipe.schedule.warmup.map_or(0, |warmup| warmup.to_whole_steps(steps_per_epoch));
+        if warmup_steps > total_steps {
+            return Err(Unfit(format!(
+                "`schedule.warmup` is {warmup_steps} steps long and the run only {total_steps}\n\n\
+                 hint: make the warm-up shorter or `train.total` longer"
+            ))
+            .into());
+        }
         let off_after = |mix: &Option<crate::recipe::Mix>| {
             let duration = mix.as_ref().and_then(|mix| mix.off_after);
             duration.map_or(u64::MAX, |duration| duration.to_whole_steps(steps_per_epoch))
         };
-        let model = GhostNetConfig::new(data.classes.len())
-            .with_width(recipe.model.width)
-            .with_dropout(recipe.model.dropout)
-            .with_stem_stride(recipe.model.stem_stride);
         Ok(Self {
-            model,
+            model: network(&recipe.model, data.classes.len()),
             normalization: Normalization { mean: recipe.data.mean, std: recipe.data.std },
             train_loader,
             evaluated,
@@ -276,14 +288,17 @@ impl Plan {
             image_size: recipe.data.image_size,
             transforms: recipe.data.val.clone(),
             normalization: self.normalization,
+            val_fraction: recipe.data.val_fraction,
+            seed: recipe.seed,
             step,
             recipe_hash: recipe.hash(),
         }
     }
 
-    /// Fingerprint of what is trained on.
+    /// Fingerprint of what is trained and measured on.
     pub fn data_fingerprint(&self) -> String {
-        DataSet::fingerprint(self.data.train.as_ref())
+        let splits = [&self.data.train, &self.data.val].map(|split| DataSet::fingerprint(split.as_ref()));
+        blake3::hash(splits.concat().as_bytes()).to_hex().to_string()
     }
 
     /// Decodes every image of a small set once. An error lists the damaged files, unless the recipe skips them.
@@ -334,7 +349,7 @@ impl Plan {
             steps_per_epoch: self.steps_per_epoch,
             total_steps: self.total_steps,
             total_epochs: self.epoch(self.total_steps),
-            total_images: self.total_steps * (recipe.data.batch_size * recipe.train.accumulate) as u64,
+            total_images: self.total_steps.saturating_mul((recipe.data.batch_size * recipe.train.accumulate) as u64),
             width: recipe.model.width,
             parameters,
             multiply_adds: self.model.multiply_adds(size, size),

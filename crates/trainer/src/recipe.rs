@@ -27,6 +27,7 @@ mod violation;
 
 use std::path::{Path, PathBuf};
 
+use imageset::OnCorrupt;
 use serde::{Deserialize, Serialize};
 use toml_edit::Document;
 
@@ -186,11 +187,13 @@ impl Recipe {
         require(self.seed <= i64::MAX as u64, "seed", || format!("`seed` must be at most {}", i64::MAX))
     }
 
-    /// The recipe without what does not change the result: `data.workers`, `data.path`, and when the run is saved.
+    /// The recipe without what does not change the steps of a run: `data.workers`, `data.path`, when the run is saved, and
+    /// `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
     pub fn identity(&self) -> Self {
         let mut recipe = self.clone();
         recipe.data.workers = None;
         recipe.data.path = None;
+        recipe.data.on_corrupt = OnCorrupt::default();
         recipe.checkpoint = Checkpoint::default();
         recipe
     }

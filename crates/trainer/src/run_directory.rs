@@ -36,14 +36,16 @@ impl RunDirectory {
             bail!("`{}` is a file; a run needs a directory\n\nhint: choose another place with `--out`", path.display());
         }
         fs_err::create_dir_all(path).context("cannot make the run directory")?;
-        let mut lock = lock(path)?;
-        if fresh && path.join(RECIPE).exists() {
-            let aside = unused_name(path);
-            fs_err::rename(path, &aside).context("cannot move the old run aside")?;
-            fs_err::create_dir_all(path).context("cannot make the run directory")?;
-            lock = self::lock(path)?;
+        let held = lock(path)?;
+        if !fresh || !path.join(RECIPE).exists() {
+            return Ok(Self { path: path.to_path_buf(), _lock: held });
         }
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        // Held until the run is away, so that no other program takes it up in between; but Windows renames no directory with an
+        // open file in it.
+        let held = (!cfg!(windows)).then_some(held);
+        fs_err::rename(path, unused_name(path)).context("cannot move the old run aside")?;
+        drop(held);
+        Self::open(path, false)
     }
 
     /// Writes the recipe, or checks that the one that is there gives the same run.
@@ -59,6 +61,9 @@ impl RunDirectory {
             }
         }
         fs_err::create_dir_all(self.checkpoints())?;
+        // The recipe alone reproduces the run from any working directory.
+        let mut recipe = recipe.clone();
+        recipe.data.path = recipe.data.path.map(std::path::absolute).transpose()?;
         write_whole(&self.path.join(ENVIRONMENT), environment(device).to_string().as_bytes())?;
         write_whole(&file, recipe.to_toml().as_bytes())
     }
@@ -138,9 +143,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let mut file = fs_err::File::create(&temporary)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.sync_all()?;
-        fs_err::rename(&temporary, path)
+        fs_err::rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), sync_directory)
     };
     write().inspect_err(|_| drop(fs_err::remove_file(&temporary))).context("cannot write to the run directory")
+}
+
+/// Makes a rename or a new entry last. Directories can be synced on Unix only.
+pub fn sync_directory(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { fs_err::File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 fn environment(device: &str) -> serde_json::Value {

@@ -51,14 +51,22 @@ pub struct Trainee {
     names: BTreeMap<ParamId, String>,
 }
 
-/// Added to the norm before dividing, as in `torch.nn.utils.clip_grad_norm_`.
-const CLIP_EPSILON: f64 = 1e-6;
+/// What gradients of a norm are multiplied by so that it is at most `max_norm`; the rule of `torch.nn.utils.clip_grad_norm_`.
+pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    (max_norm / (norm + 1e-6)).min(1.0)
+}
 
 impl Trainee {
     /// Pairs a network with its optimizer.
     pub fn new(model: GhostNet, optimizer: Optimizer) -> Self {
         let names = parameter_names(&model).into_iter().collect();
         Self { model, optimizer, names }
+    }
+
+    /// A copy for evaluation, with running statistics of its own. The training network itself must not be evaluated: that would
+    /// move its running statistics.
+    pub fn inference_copy(&self) -> GhostNet {
+        self.model.valid()
     }
 
     /// One update from the mean gradient over all images.
@@ -76,7 +84,7 @@ impl Trainee {
             return Err(NonFinite(report));
         }
         if let Some(max_norm) = settings.clip_norm {
-            gradients.scale((max_norm / (report.gradient_norm + CLIP_EPSILON)).min(1.0));
+            gradients.scale(clip_factor(report.gradient_norm, max_norm));
         }
         self.optimizer.begin_step();
         let mut update = Update {

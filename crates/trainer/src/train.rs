@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use imageset::Batch;
+use imageset::{Batch, LoaderError};
 
 use crate::batch;
-use crate::checkpoint::{Best, Checkpoints, Progress, Resumed, inference_copy};
+use crate::checkpoint::{Best, Checkpoints, Progress, Resumed};
 use crate::device::ChosenDevice;
-use crate::evaluate::Evaluator;
+use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{Event, FinishReason};
 use crate::interrupt::Interrupt;
 use crate::loss;
@@ -19,9 +19,6 @@ use crate::plan::Plan;
 use crate::random::{self, Purpose};
 use crate::run_directory::RunDirectory;
 use crate::step::{MicroBatch, Trainee};
-
-/// Names of skipped files that are kept for the message at an epoch's end.
-const SKIPPED_NAMES: usize = 20;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +47,9 @@ pub struct Surroundings<'a> {
 
 /// Runs a plan to its end, or from its last checkpoint to its end.
 pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
-    let (mut run, mut trainee) = Run::begin(plan, surroundings)?;
-    if run.progress.step >= plan.total_steps && run.progress.evaluated {
+    let Some((mut run, mut trainee)) = Run::begin(plan, surroundings)? else {
         return Ok(Outcome::AlreadyCompleted);
-    }
+    };
     run.tell(run.start_event())?;
     loop {
         if let Some(outcome) = run.end_step(&trainee)? {
@@ -62,7 +58,10 @@ pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outc
         let step = run.progress.step;
         let mut batches = run.batches();
         while plan.epoch_of(run.progress.step) == plan.epoch_of(step) {
-            let micro_batches = run.next_micro_batches(&mut batches)?;
+            let micro_batches = match run.next_micro_batches(&mut batches) {
+                Ok(micro_batches) => micro_batches,
+                Err(error) => return run.stop_at_error(&trainee, error),
+            };
             let settings = plan.step_settings(run.progress.step);
             match trainee.step(micro_batches, settings) {
                 Ok((stepped, report)) => {
@@ -99,12 +98,11 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Resumes the newest checkpoint, or starts from scratch.
-    fn begin(plan: &'a Plan, surroundings: Surroundings<'a>) -> anyhow::Result<(Self, Trainee)> {
+    /// Resumes the newest checkpoint, or starts from scratch. `None` if that checkpoint is the end of the run.
+    fn begin(plan: &'a Plan, surroundings: Surroundings<'a>) -> anyhow::Result<Option<(Self, Trainee)>> {
         let Surroundings { directory, device, console, output, interrupt } = surroundings;
         let checkpoints = Checkpoints::new(directory.checkpoints(), plan.recipe.checkpoint.keep, plan.steps_per_epoch);
-        let device = &device.device;
-        let resumed = checkpoints.resume(&plan.card(0), &plan.optimizer(), device)?;
+        let resumed = checkpoints.resume(&plan.card(0), &plan.optimizer(), &device.device)?;
         let is_resumed = resumed.is_some();
         let fingerprint = plan.data_fingerprint();
         let (trainee, progress) = match resumed {
@@ -114,13 +112,22 @@ impl<'a> Run<'a> {
                 }
                 if progress.data_fingerprint != fingerprint {
                     bail!(
-                        "the training images are not those that this run began with\n\n\
+                        "the images are not those that this run began with\n\n\
                          hint: give the same data, or start over with `--fresh`"
                     );
                 }
-                (trainee, progress)
+                if progress.step >= plan.total_steps && progress.evaluated {
+                    return Ok(None);
+                }
+                if progress.device != device.name {
+                    output.line(&format!(
+                        "warning: the run was on `{}` and goes on on `{device}`; results may differ in the last digits",
+                        progress.device
+                    ));
+                }
+                (trainee, Progress { device: device.name.clone(), ..progress })
             }
-            None => (from_scratch(plan, device), first_progress(plan, fingerprint)),
+            None => (from_scratch(plan, &device.device), first_progress(plan, fingerprint, device.name.clone())),
         };
         let metrics = JsonlObserver::open(&directory.metrics(), Some(progress.metrics_bytes), progress.seconds)
             .context("cannot write the metrics")?;
@@ -128,7 +135,7 @@ impl<'a> Run<'a> {
             .context("cannot write TensorBoard events")?;
         let run = Self {
             plan,
-            device,
+            device: &device.device,
             interrupt,
             console,
             metrics,
@@ -141,7 +148,7 @@ impl<'a> Run<'a> {
             counting_since: Instant::now(),
             counted_images: 0,
         };
-        Ok((run, trainee))
+        Ok(Some((run, trainee)))
     }
 
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
@@ -180,7 +187,7 @@ impl<'a> Run<'a> {
                 self.counted_images += batch.labels.len();
                 let names = batch.skipped.iter().map(|(name, reason)| format!("{name}: {reason}"));
                 self.progress.num_skipped += batch.skipped.len() as u64;
-                let room = SKIPPED_NAMES.saturating_sub(self.progress.skipped.len());
+                let room = MAX_NAMES.saturating_sub(self.progress.skipped.len());
                 self.progress.skipped.extend(names.take(room));
                 let size = batch.image_size as usize;
                 let num_classes = plan.data.classes.len();
@@ -233,7 +240,10 @@ impl<'a> Run<'a> {
             self.tell_skipped()?;
         }
         if !self.progress.evaluated && self.plan.evaluates_at(step) {
-            is_best = self.evaluate(trainee)?;
+            match self.evaluate(trainee) {
+                Ok(best) => is_best = best,
+                Err(error) => return self.stop_at_error(trainee, error).map(Some),
+            }
         } else {
             self.progress.evaluated = true;
         }
@@ -245,9 +255,9 @@ impl<'a> Run<'a> {
         }
         // Evaluations and checkpoints are not training time.
         self.counting_since += began.elapsed();
-        let outcome = match (interrupted, step >= self.plan.total_steps) {
-            (true, _) => Some((Outcome::Interrupted, FinishReason::Interrupted)),
-            (false, true) => Some((Outcome::Completed, FinishReason::Completed)),
+        let outcome = match (step >= self.plan.total_steps && self.progress.evaluated, interrupted) {
+            (true, _) => Some((Outcome::Completed, FinishReason::Completed)),
+            (false, true) => Some((Outcome::Interrupted, FinishReason::Interrupted)),
             (false, false) => None,
         };
         let Some((outcome, reason)) = outcome else { return Ok(None) };
@@ -255,12 +265,12 @@ impl<'a> Run<'a> {
         Ok(Some(outcome))
     }
 
-    /// Evaluates every split; returns whether the first one's top-1 is the best so far. Leaves `evaluated` off if it was
-    /// interrupted.
+    /// Evaluates every split; returns whether the top-1 of the one that decides is the best so far. Leaves `evaluated` off if it
+    /// was interrupted.
     fn evaluate(&mut self, trainee: &Trainee) -> anyhow::Result<bool> {
         let step = self.progress.step;
-        let model = inference_copy(trainee);
-        let mut events = Vec::new();
+        let model = trainee.inference_copy();
+        let mut found: Vec<(&str, Evaluation)> = Vec::new();
         for split in &self.plan.evaluated {
             let evaluator = Evaluator {
                 loader: &split.loader,
@@ -269,29 +279,22 @@ impl<'a> Run<'a> {
                 device: self.device,
             };
             let interrupt = self.interrupt.clone();
-            let Some(found) = evaluator
+            let evaluation = evaluator
                 .run(&model, &|| interrupt.requested())
-                .with_context(|| format!("cannot evaluate the split `{}`", split.name))?
-            else {
-                return Ok(false);
-            };
-            events.push(Event::Eval {
-                step,
-                epoch: self.plan.epoch(step),
-                split: split.name.clone(),
-                loss: found.loss,
-                top1: found.top1,
-                top5: found.top5,
-                num_images: found.num_images,
-            });
+                .with_context(|| format!("cannot evaluate the split `{}`", split.name))?;
+            let Some(evaluation) = evaluation else { return Ok(false) };
+            found.push((&split.name, evaluation));
         }
         self.progress.evaluated = true;
-        let top1 = events.first().and_then(|event| match event {
-            Event::Eval { top1, .. } => Some(*top1),
-            _ => None,
-        });
-        for event in events {
-            self.tell(event)?;
+        let epoch = self.plan.epoch(step);
+        let decisive = found.iter().find(|(split, _)| *split == "val").or(found.first());
+        let top1 = decisive.map(|(_, evaluation)| evaluation.top1);
+        for (split, evaluation) in found {
+            let Evaluation { loss, top1, top5, num_images, num_skipped, skipped, .. } = evaluation;
+            self.tell(Event::Eval { step, epoch, split: split.to_string(), loss, top1, top5, num_images })?;
+            if num_skipped > 0 {
+                self.tell(Event::Skipped { step, epoch, num_images: num_skipped, names: skipped })?;
+            }
         }
         let best = top1.filter(|top1| self.progress.best.is_none_or(|best| *top1 > best.top1));
         if let Some(top1) = best {
@@ -302,6 +305,7 @@ impl<'a> Run<'a> {
 
     fn save(&mut self, trainee: &Trainee, best: bool) -> anyhow::Result<()> {
         let step = self.progress.step;
+        self.metrics.sync().context("cannot write the metrics")?;
         self.progress.metrics_bytes = self.metrics.position();
         self.progress.seconds = self.metrics.seconds();
         let path = self.checkpoints.save(trainee, &self.plan.card(step), &self.progress)?;
@@ -322,12 +326,27 @@ impl<'a> Run<'a> {
         self.tell(Event::Skipped { step, epoch: self.plan.epoch(step), num_images, names })
     }
 
+    /// An image that cannot be read costs no step that was done: the run is saved and ends.
+    fn stop_at_error(&mut self, trainee: &Trainee, error: anyhow::Error) -> anyhow::Result<Outcome> {
+        let step = self.progress.step;
+        if self.saved != Some((step, self.progress.evaluated)) {
+            self.save(trainee, false)?;
+        }
+        self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::Failed })?;
+        let is_bad_image =
+            error.chain().any(|cause| matches!(cause.downcast_ref(), Some(LoaderError::BadImage { .. })));
+        if is_bad_image {
+            bail!("{error:#}\n\nhint: mend or remove the file, or go on without it with `--set data.on_corrupt=skip`");
+        }
+        Err(error)
+    }
+
     /// The step that failed has not touched the weights; nothing is saved, and the last checkpoint is named.
     fn stop_at_non_finite(&mut self, error: &crate::step::NonFinite) -> anyhow::Result<Outcome> {
         let step = self.progress.step;
         self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::NonFiniteLoss })?;
         let checkpoint = match self.saved {
-            Some((saved, _)) => format!("the last good checkpoint is that of step {saved}"),
+            Some((saved, _)) => format!("the last checkpoint is that of step {saved}"),
             None => "there is no checkpoint yet".to_string(),
         };
         bail!(
@@ -343,7 +362,7 @@ fn from_scratch(plan: &Plan, device: &Device) -> Trainee {
     Trainee::new(plan.model.init(&device.clone().autodiff()), plan.optimizer())
 }
 
-fn first_progress(plan: &Plan, data_fingerprint: String) -> Progress {
+fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Progress {
     Progress {
         step: 0,
         evaluated: true,
@@ -356,5 +375,6 @@ fn first_progress(plan: &Plan, data_fingerprint: String) -> Progress {
         seconds: 0.0,
         recipe_hash: plan.recipe.hash(),
         data_fingerprint,
+        device,
     }
 }

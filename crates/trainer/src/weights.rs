@@ -16,9 +16,6 @@ use crate::recipe::Variant;
 /// Key of the card in the metadata. It is the only key: safetensors writes several in no fixed order.
 const CARD_KEY: &str = "ghostnet";
 
-/// Version of the card's layout.
-const CARD_VERSION: u32 = 1;
-
 /// Everything but the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
@@ -40,6 +37,10 @@ pub struct ModelCard {
     pub transforms: Vec<Transform>,
     /// Applied after the transforms.
     pub normalization: Normalization,
+    /// Share of the images that were held out, where the data came without a validation split.
+    pub val_fraction: f64,
+    /// Seed of the run, which also drew that split.
+    pub seed: u64,
     /// Optimizer steps done.
     pub step: u64,
     /// Hash of the recipe.
@@ -48,7 +49,7 @@ pub struct ModelCard {
 
 impl ModelCard {
     /// The version that this program writes.
-    pub const VERSION: u32 = CARD_VERSION;
+    pub const VERSION: u32 = 1;
 
     /// The network that the card describes.
     pub fn config(&self) -> GhostNetConfig {
@@ -113,6 +114,9 @@ pub fn encode(tensors: &[(String, TensorData)], card: Option<&ModelCard>) -> Res
         .iter()
         .map(|(name, data)| {
             let dtype = match data.dtype() {
+                DType::F32 if data.iter::<f32>().any(|value| !value.is_finite()) => {
+                    return Err(format!("tensor `{name}` holds values that are not finite"));
+                }
                 DType::F32 => Dtype::F32,
                 DType::I64 => Dtype::I64,
                 other => return Err(format!("tensor `{name}` has type {other:?}, which is not written")),
@@ -196,18 +200,13 @@ impl ModelFile {
             .ok()
             .and_then(|card| card.get("card_version")?.as_u64())
             .ok_or_else(|| unreadable("it has no `card_version`".to_string()))?;
-        if version > u64::from(CARD_VERSION) {
-            let reason = format!("it has version {version} and this program reads up to {CARD_VERSION}");
+        if version > u64::from(ModelCard::VERSION) {
+            let reason = format!("it has version {version} and this program reads up to {}", ModelCard::VERSION);
             return Err(unreadable(reason));
         }
         let card: ModelCard = serde_json::from_str(card).map_err(|error| unreadable(error.to_string()))?;
         let tensors = decode(path, &bytes)?.into_iter().map(|(name, data)| NamedTensor { name, data }).collect();
         Ok(Self { path: path.to_path_buf(), card, tensors })
-    }
-
-    /// Number of tensors in the file.
-    pub fn num_tensors(&self) -> usize {
-        self.tensors.len()
     }
 
     /// Builds the network on a device.

@@ -52,10 +52,14 @@ fn the_same_recipe_gives_the_same_run_with_any_number_of_workers() {
     assert!(scene.final_model("other") != scene.final_model("two"), "another seed is another run");
 }
 
+/// More steps than a machine takes before the test stops it.
+const LONG: [&str; 2] = ["--set", "train.total={epochs=12}"];
+
 #[test]
 fn adamw_and_accumulation_resume_exactly_too() {
     let scene = Scene::new();
-    let changes = ["--set", "optimizer={kind='adamw', learning_rate=1e-3}", "--set", "train.accumulate=2"];
+    let changes =
+        [&LONG[..], &["--set", "optimizer={kind='adamw', learning_rate=1e-3}", "--set", "train.accumulate=2"]].concat();
     scene.train("whole", &changes);
     let args = [&TRAIN[..], &changes].concat();
     let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
@@ -74,8 +78,8 @@ fn adamw_and_accumulation_resume_exactly_too() {
 #[test]
 fn sigterm_saves_exits_with_130_and_the_run_goes_on_exactly() {
     let scene = Scene::new();
-    scene.train("whole", &[]);
-    let args = [&TRAIN[..], &["--set", "checkpoint.every={epochs=100}"]].concat();
+    scene.train("whole", &LONG);
+    let args = [&TRAIN[..], &LONG, &["--set", "checkpoint.every={epochs=100}"]].concat();
     let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
     // The first line of the metrics is written after the handler is in place.
     while std::fs::read_to_string(scene.path("run/metrics.jsonl")).unwrap_or_default().is_empty() {
@@ -86,7 +90,7 @@ fn sigterm_saves_exits_with_130_and_the_run_goes_on_exactly() {
     assert!(killed.success());
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     let stopped_at = scene.checkpoints("run").pop().expect("a checkpoint");
-    assert!(!stopped_at.ends_with("step-00000012"), "it was stopped before its end");
+    assert!(!stopped_at.ends_with("step-00000072"), "it was stopped before its end");
     let output = scene.run(&args);
     assert!(output.status.success());
     assert!(scene.final_model("run") == scene.final_model("whole"));
@@ -144,12 +148,59 @@ fn the_last_checkpoints_and_the_best_are_kept_and_no_others() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn an_image_that_goes_bad_during_the_run_costs_no_step_and_the_hint_leads_on() {
+    let scene = Scene::new();
+    let args = [&TRAIN[..], &LONG, &["--set", "checkpoint.every={steps=50}", "-q"]].concat();
+    let child = scene.command(&args).stderr(Stdio::piped()).spawn().expect("the program starts");
+    while scene.metrics_if_any("run").is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    scene.write("photos/train/cat/003.png", "not a picture");
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("photos/train/cat/003.png") && stderr.contains("`--set data.on_corrupt=skip`"), "{stderr}");
+    let done = scene.metrics("run").iter().rfind(|line| line["event"] == "step").and_then(|line| line["step"].as_u64());
+    let last = scene.checkpoints("run").pop().expect("a checkpoint");
+    assert!(last.ends_with(format!("step-{:08}", done.expect("a step"))), "{last:?}");
+    scene.train("run", &[&LONG[..], &["--set", "data.on_corrupt=skip"]].concat());
+}
+
+#[test]
+fn with_one_checkpoint_kept_a_damaged_newer_one_does_not_push_out_the_one_just_written() {
+    let scene = Scene::new();
+    let keep = ["--set", "checkpoint.keep=1"];
+    scene.train("whole", &keep);
+    scene.train("run", &keep);
+    // The newest is lost, and another lies ahead of where the run goes on.
+    let last = scene.checkpoints("run").pop().expect("a checkpoint");
+    flip_a_byte(&last.join("model.safetensors"));
+    std::fs::rename(&last, scene.path("run/checkpoints/step-00000013")).expect("a move");
+    scene.train("run", &keep);
+    assert!(scene.final_model("run") == scene.final_model("whole"));
+    assert!(scene.path("run/checkpoints/step-00000012").is_dir());
+    assert!(!scene.path("run/checkpoints/step-00000013").exists(), "what the run went back behind is gone");
+}
+
+#[test]
+fn a_lost_log_and_another_workers_count_do_not_keep_a_run_from_going_on() {
+    let scene = Scene::new();
+    scene.train("whole", &[]);
+    scene.train("run", &[]);
+    std::fs::remove_dir_all(scene.checkpoints("run").pop().expect("a checkpoint")).expect("a folder");
+    std::fs::remove_file(scene.path("run/metrics.jsonl")).expect("a file");
+    scene.train("run", &["--set", "data.workers=1", "--set", "checkpoint.every={epochs=1}"]);
+    assert!(scene.final_model("run") == scene.final_model("whole"));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_an_error_and_leaves_the_checkpoint_before_it_whole() {
     let scene = Scene::new();
-    scene.train("whole", &[]);
-    let mut child = scene.command(&TRAIN).stderr(Stdio::null()).spawn().expect("the program starts");
+    scene.train("whole", &LONG);
+    let args = [&TRAIN[..], &LONG].concat();
+    let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
     while !scene.path("run/checkpoints/step-00000002").exists() {
         assert!(child.try_wait().expect("a status").is_none_or(|status| status.success()));
         std::thread::sleep(Duration::from_millis(1));
@@ -162,7 +213,7 @@ fn a_full_disk_is_an_error_and_leaves_the_checkpoint_before_it_whole() {
     // A limit on the size of files fails a write as a full disk does; 200 blocks are less than a model.
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ghostnet")])
-        .args(TRAIN)
+        .args(&args)
         .current_dir(scene.path("."))
         .output()
         .expect("the program starts");
@@ -175,6 +226,6 @@ fn a_full_disk_is_an_error_and_leaves_the_checkpoint_before_it_whole() {
     }
     let rest = std::fs::read_dir(scene.path("run/checkpoints")).expect("a folder").count();
     assert_eq!(rest, checkpoints.len(), "nothing is left over");
-    scene.train("run", &[]);
+    scene.train("run", &LONG);
     assert!(scene.final_model("run") == scene.final_model("whole"), "with room again the run ends as it should");
 }

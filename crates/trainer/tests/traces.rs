@@ -6,6 +6,7 @@ use serde_json::Value;
 use trainer::loss::{one_hot, soft_cross_entropy};
 use trainer::mix::{Mix, PixelBox};
 use trainer::optimizer::{Optimizer, Parameter, Rule};
+use trainer::step::{MicroBatch, StepSettings, Trainee, clip_factor};
 
 fn traces() -> Value {
     let text = include_str!("fixtures/traces.json");
@@ -122,6 +123,65 @@ fn losses_and_their_gradients_are_pytorchs() {
         assert_close(name, &values(&loss), &numbers(&case["loss"]), 1e-6);
         let gradient = logits.grad(&loss.backward()).expect("a gradient");
         assert_close(name, &values(&gradient), &numbers(&case["grad"]), 1e-6);
+    }
+}
+
+#[test]
+fn clipping_scales_gradients_as_pytorch_does() {
+    let case = &traces()["clipping"]["global_norm"];
+    let gradients =
+        [signed("g0_1", 12, 1.0), signed("g1_1", 5, 1.0)].map(|g| g.into_iter().map(f64::from).collect::<Vec<_>>());
+    let norm = gradients.iter().flatten().map(|value| value * value).sum::<f64>().sqrt();
+    assert_close("norm", &[norm], &numbers(&case["norm_before"]), 1e-6);
+    let factor = clip_factor(norm, case["max_norm"].as_f64().expect("a number"));
+    for (gradient, name) in gradients.iter().zip(["p0", "p1"]) {
+        let clipped: Vec<f64> = gradient.iter().map(|value| value * factor).collect();
+        assert_close(name, &clipped, &numbers(&case["grads_after"][name]), 1e-6);
+    }
+    assert_eq!(clip_factor(0.5, 1.0), 1.0, "small gradients stay as they are");
+}
+
+/// A small network, the same every time, and its state after one step.
+fn stepped(weight_decay: f64, batches: usize) -> Vec<ghostnet::NamedTensor> {
+    let device = Device::flex();
+    let network = ghostnet::GhostNetConfig::new(3).with_width(0.25).with_dropout(0.0).init(&device.clone().autodiff());
+    let tensors = network.state(0).into_iter().filter(|tensor| !tensor.name.ends_with("num_batches_tracked"));
+    let tensors = tensors
+        .map(|tensor| {
+            let values = signed(&tensor.name, tensor.data.num_elements(), 0.2);
+            let is_variance = tensor.name.ends_with("running_var");
+            let values: Vec<f32> =
+                values.into_iter().map(|value| if is_variance { value + 1.0 } else { value }).collect();
+            ghostnet::NamedTensor { name: tensor.name, data: TensorData::new(values, tensor.data.shape().clone()) }
+        })
+        .collect();
+    let network = network.load_state(tensors).expect("the same network");
+    let images = TensorData::new(signed("images", 4 * 3 * 32 * 32, 1.0), [4, 3, 32, 32]);
+    let batch =
+        MicroBatch { images: Tensor::from_data(images, &device), targets: one_hot(&[0, 1, 2, 1], 3, 0.1, &device) };
+    let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
+    let settings = StepSettings { learning_rate: 0.5, clip_norm: None };
+    let trainee = Trainee::new(network, Optimizer::new(rule, weight_decay));
+    let (trainee, _) = trainee.step(vec![batch; batches], settings).expect("finite");
+    trainee.inference_copy().state(0)
+}
+
+#[test]
+fn weight_decay_skips_norms_and_biases_and_nothing_else() {
+    for (with, without) in stepped(0.1, 1).iter().zip(&stepped(0.0, 1)) {
+        let is_running = with.name.contains("running_") || with.name.ends_with("num_batches_tracked");
+        let decays = with.data.shape().num_dims() > 1 && !is_running;
+        assert_eq!(with.data != without.data, decays, "{}", with.name);
+    }
+}
+
+#[test]
+fn accumulation_averages() {
+    for (twice, once) in stepped(0.1, 2).iter().zip(&stepped(0.1, 1)) {
+        if !twice.name.contains("running_") {
+            let [twice_values, once_values] = [twice, once].map(|tensor| tensor.data.iter::<f64>().collect::<Vec<_>>());
+            assert_close(&twice.name, &twice_values, &once_values, 1e-6);
+        }
     }
 }
 

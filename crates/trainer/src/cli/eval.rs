@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum, ValueHint};
-use imageset::{
-    DataSet, DecodeLimits, EncodedImage, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline,
-    SourceError, SourceKind,
-};
+use imageset::{DataSet, DecodeLimits, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, SourceKind};
 use serde::Serialize;
 
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, interrupted};
@@ -18,7 +15,8 @@ use crate::checkpoint::find_model;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::interrupt::Interrupt;
 use crate::observe::Output;
-use crate::weights::ModelFile;
+use crate::relabel::Relabelled;
+use crate::weights::{ModelCard, ModelFile};
 use crate::{device, plan, recipe, run_directory};
 
 /// Arguments of `eval`.
@@ -78,7 +76,7 @@ fn run_of(model: &Path) -> Option<&Path> {
     model.ancestors().nth(3).filter(|run| run_directory::recipe_file(run).is_file())
 }
 
-fn open(model: &Path, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
+fn open(model: &Path, card: &ModelCard, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
     match (run_of(model), data) {
         (Some(run), data) => {
             let file = run_directory::recipe_file(run);
@@ -87,7 +85,8 @@ fn open(model: &Path, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
             plan::open_data(&mut recipe, data)
         }
         (None, Some(path)) => {
-            let options = OpenOptions { kind: SourceKind::Auto, path: Some(path), ..OpenOptions::default() };
+            let (val_fraction, seed) = (card.val_fraction, card.seed);
+            let options = OpenOptions { kind: SourceKind::Auto, path: Some(path), val_fraction, seed };
             DataSet::open(&options).context("cannot open the data")
         }
         (None, None) => Err(UsageError(format!(
@@ -98,46 +97,10 @@ fn open(model: &Path, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
     }
 }
 
-/// A split whose labels are those of the model, by class name.
-struct Relabelled {
-    source: Arc<dyn ImageSource>,
-    labels: Vec<usize>,
-}
-
-impl ImageSource for Relabelled {
-    fn len(&self) -> usize {
-        self.source.len()
-    }
-    fn label(&self, index: usize) -> usize {
-        self.labels[self.source.label(index)]
-    }
-    fn name(&self, index: usize) -> String {
-        self.source.name(index)
-    }
-    fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
-        self.source.read(index)
-    }
-}
-
-fn relabel(source: Arc<dyn ImageSource>, data: &[String], model: &[String]) -> anyhow::Result<Relabelled> {
-    let labels = data
-        .iter()
-        .map(|class| {
-            model.iter().position(|known| known == class).with_context(|| {
-                format!(
-                    "class `{class}` of the data is not known to the model, whose classes are `{}`",
-                    model.join("`, `")
-                )
-            })
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Relabelled { source, labels })
-}
-
 pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let path = find_model(&args.model)?;
     let file = ModelFile::read(&path)?;
-    let data = open(&path, args.data.data)?;
+    let data = open(&path, &file.card, args.data.data)?;
     let device = device::choose(args.device.device)?;
     if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
         output.line(note);
@@ -147,7 +110,7 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         Split::Val => &data.val,
         Split::Train => &data.train,
     };
-    let source = relabel(Arc::clone(split), &data.classes, &card.classes)?;
+    let source = Relabelled::new(Arc::clone(split), &data.classes, &card.classes)?;
     let config = LoaderConfig {
         batch_size: args.batch_size as usize,
         workers: std::thread::available_parallelism().map_or(1, usize::from).min(8),
@@ -191,6 +154,9 @@ fn text(report: &Report) -> String {
     );
     if evaluation.num_skipped > 0 {
         let _ = write!(text, "\nskipped {} damaged images", evaluation.num_skipped);
+        for name in &evaluation.skipped {
+            let _ = write!(text, "\n  {name}");
+        }
     }
     let width = evaluation.per_class.iter().map(|score| score.class.chars().count()).max().unwrap_or(0).max(5);
     let _ = write!(text, "\n\n{:width$}  images    top-1", "class");

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::FormatArgs;
 use crate::checkpoint::find_model;
+use crate::plan;
 use crate::recipe::{self, Variant};
 use crate::weights::{ModelCard, ModelFile};
 
@@ -43,7 +44,7 @@ struct Layer {
 
 impl From<LayerCount> for Layer {
     fn from(layer: LayerCount) -> Self {
-        let LayerCount { name, kind, in_channels, output, kernel_size, parameters, multiply_adds } = layer;
+        let LayerCount { name, kind, in_channels, output, kernel_size, parameters, multiply_adds, .. } = layer;
         Self { name, kind: kind.name(), kernel_size, in_channels, output, parameters, multiply_adds }
     }
 }
@@ -66,13 +67,6 @@ struct Inspection {
 /// Classes of the reference networks, for a recipe that leaves them to the data.
 const DEFAULT_NUM_CLASSES: usize = 1000;
 
-/// Five tensors of a norm, and a bias, beside each layer's weight.
-fn num_tensors(layers: &[LayerCount]) -> usize {
-    let with_bias =
-        |layer: &LayerCount| layer.name.contains(".se.") || layer.name == "conv_head" || layer.name == "classifier";
-    layers.iter().map(|layer| if with_bias(layer) { 2 } else { 6 }).sum()
-}
-
 fn inspect(variant: Variant, config: &GhostNetConfig, image_size: u32, card: Option<ModelCard>) -> Inspection {
     let size = image_size as usize;
     let layers = config.layers(size, size);
@@ -83,7 +77,7 @@ fn inspect(variant: Variant, config: &GhostNetConfig, image_size: u32, card: Opt
         image_size,
         parameters: config.parameters(),
         multiply_adds: config.multiply_adds(size, size),
-        tensors: num_tensors(&layers),
+        tensors: layers.iter().map(|layer| layer.tensors).sum(),
         card,
         layers: layers.into_iter().map(Layer::from).collect(),
     }
@@ -102,9 +96,7 @@ pub(super) fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
         inspect(card.variant, &card.config(), image_size, Some(card))
     } else {
         let recipe = recipe::load(&args.target, &args.set)?.recipe;
-        let config = GhostNetConfig::new(recipe.model.num_classes.unwrap_or(DEFAULT_NUM_CLASSES))
-            .with_width(recipe.model.width)
-            .with_stem_stride(recipe.model.stem_stride);
+        let config = plan::network(&recipe.model, recipe.model.num_classes.unwrap_or(DEFAULT_NUM_CLASSES));
         inspect(recipe.model.variant, &config, args.image_size.unwrap_or(recipe.data.image_size), None)
     };
     args.format.print(&inspection, text)?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::{DeviceArgs, EXIT_FAILED, Format, FormatArgs, describe};
+use super::{DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, describe};
 use crate::checkpoint::find_model;
 use crate::device;
 use crate::observe::Output;
@@ -32,9 +32,12 @@ pub(super) struct PredictArgs {
 }
 
 /// Images that cannot be read are named on stderr; the others are classified all the same.
-pub(super) fn run(args: PredictArgs, output: &Output) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let path = find_model(&args.model)?;
     let device = device::choose(args.device.device)?;
+    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
+        output.line(note);
+    }
     let (model, card) = ModelFile::read(&path)?.into_model(&device.device)?;
     let predictor = Predictor::new(model, card, device.device)?;
     let mut predictions = Vec::new();

@@ -1,6 +1,6 @@
 //! `ghostnet train`
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
@@ -40,14 +40,24 @@ pub(super) struct TrainArgs {
     format: FormatArgs,
 }
 
-/// `configs/imagenet/ghostnet_1x.toml` → `runs/ghostnet_1x`
-fn default_directory(recipe: &str) -> PathBuf {
-    let name = Path::new(recipe).file_stem().unwrap_or_default();
-    Path::new("runs").join(name)
+/// `configs/imagenet/ghostnet_1x.toml` → `runs/imagenet/ghostnet_1x`, and with `--data photos/` `runs/imagenet/ghostnet_1x-photos`:
+/// what differs gets a directory of its own.
+fn default_directory(recipe: &str, data: Option<&Path>) -> PathBuf {
+    let recipe = Path::new(recipe);
+    let recipe = recipe.strip_prefix("configs").unwrap_or(recipe);
+    let is_plain = recipe.components().all(|component| matches!(component, Component::Normal(_)));
+    let folder = recipe.parent().filter(|_| is_plain).unwrap_or(Path::new(""));
+    let mut name = recipe.file_stem().unwrap_or_default().to_os_string();
+    if let Some(data) = data.and_then(Path::file_stem) {
+        name.push("-");
+        name.push(data);
+    }
+    Path::new("runs").join(folder).join(name)
 }
 
 pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = recipe::load(&args.config, &args.set)?;
+    let out = args.out.unwrap_or_else(|| default_directory(&loaded.name, args.data.data.as_deref()));
     let plan = Plan::new(loaded.recipe, args.data.data)?;
     if !global.quiet {
         for warning in &plan.data.warnings {
@@ -60,9 +70,10 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     }
     // From here on Ctrl-C means: save, then stop.
     let interrupt = Interrupt::listen()?;
-    let out = args.out.unwrap_or_else(|| default_directory(&loaded.name));
-    let directory = RunDirectory::open(&out, args.fresh)?;
     let device = device::choose(args.device.device)?;
+    plan.check_images(&|_| ())?;
+    // Nothing on disk is touched before all that can be wrong has been looked at.
+    let directory = RunDirectory::open(&out, args.fresh)?;
     directory.claim(&plan.recipe, &device.name)?;
     if !global.quiet {
         if let Some(note) = &device.note {
@@ -71,7 +82,6 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
         output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
         output.line(&plan.summary().to_string());
     }
-    plan.check_images(&|_| ())?;
     let verbosity = if global.quiet { -1 } else { 0 };
     let outcome = train(
         &plan,

@@ -51,21 +51,15 @@ struct Row<'a> {
 }
 
 impl ConsoleObserver {
-    /// Writes to standard error.
-    ///
-    /// `verbosity` is 0 by default; below it nothing is shown (errors are not the observer's), above it there are rows
-    /// instead of bars, because diagnostics would tear them. `progress` allows bars on a terminal.
-    pub fn new(verbosity: i8, progress: bool) -> Self {
-        let log = std::env::var_os("RUST_LOG").is_some();
-        Self::with_output(Output::stderr(), verbosity, progress && !log)
-    }
-
     /// Writes to something that is no terminal.
     pub fn with_writer(writer: impl Write + Send + 'static, verbosity: i8) -> Self {
         Self::with_output(Output::to(writer), verbosity, false)
     }
 
     /// Shares an output with others, so that their lines and the bars do not tear each other.
+    ///
+    /// `verbosity` is 0 by default; below it nothing is shown (errors are not the observer's), above it there are rows instead
+    /// of bars. `progress` allows bars on a terminal.
     pub fn with_output(output: Output, verbosity: i8, progress: bool) -> Self {
         let with_bars = progress && verbosity == 0 && output.is_terminal();
         Self {
@@ -153,6 +147,7 @@ impl Observer for ConsoleObserver {
                     FinishReason::Interrupted => {
                         format!("interrupted at step {step} and saved; the same command goes on from there")
                     }
+                    FinishReason::Failed => format!("stopped at step {step} and saved"),
                     FinishReason::NonFiniteLoss => {
                         format!("stopped at step {step}: the loss was no longer a finite number")
                     }

@@ -37,21 +37,20 @@ pub struct Line {
 impl JsonlObserver {
     /// Opens or creates the file and keeps its first `keep_bytes` bytes, or all of them.
     ///
-    /// `seconds_before` is the time that the run had taken before. Fails if the file is shorter than what is to be
-    /// kept, because then it is not the file that the checkpoint was written with.
+    /// `seconds_before` is the time that the run had taken before. A file that is shorter than what is to be kept, because
+    /// somebody removed it, say, is kept as it is: a log is no reason not to go on.
     pub fn open(path: &Path, keep_bytes: Option<u64>, seconds_before: f64) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         let length = file.metadata()?.len();
-        let position = keep_bytes.unwrap_or(length);
-        if position > length {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("`{}` has {length} bytes, but the checkpoint was written at byte {position}", path.display()),
-            ));
-        }
+        let position = keep_bytes.map_or(length, |kept| kept.min(length));
         file.set_len(position)?;
         file.seek(SeekFrom::Start(position))?;
         Ok(Self { file, position, opened: Instant::now(), seconds_before })
+    }
+
+    /// Makes all lines so far last: what a checkpoint refers to must be there after a power cut.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// The length of the file in bytes: what a checkpoint keeps.
@@ -146,12 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn a_log_shorter_than_its_checkpoint_says_is_refused() -> io::Result<()> {
+    fn a_log_shorter_than_its_checkpoint_says_is_kept_as_it_is() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("metrics.jsonl");
         fs_err::write(&path, "{}\n")?;
-        let error = JsonlObserver::open(&path, Some(100), 0.0).expect_err("97 bytes are missing");
-        assert!(error.to_string().ends_with("has 3 bytes, but the checkpoint was written at byte 100"), "{error}");
+        assert_eq!(JsonlObserver::open(&path, Some(100), 0.0)?.position(), 3);
         assert_eq!(fs_err::read_to_string(&path)?, "{}\n");
         Ok(())
     }

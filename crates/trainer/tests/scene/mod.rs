@@ -139,6 +139,12 @@ impl Scene {
         found
     }
 
+    /// The log of a run that may not have begun.
+    pub fn metrics_if_any(&self, out: &str) -> String {
+        let log = std::fs::read_to_string(self.path(out).join("metrics.jsonl")).unwrap_or_default();
+        log.lines().filter(|line| line.contains("\"step\":2")).collect()
+    }
+
     /// Steps and evaluations in a run's metrics, without what depends on the clock.
     pub fn metrics(&self, out: &str) -> Vec<serde_json::Value> {
         std::fs::read_to_string(self.path(out).join("metrics.jsonl"))
