@@ -157,7 +157,8 @@ impl Checkpoints {
             let is_of_the_run = checkpoint.step <= progress.step && !checkpoint.replaced;
             let is_recent = is_of_the_run && kept < self.keep;
             kept += usize::from(is_recent);
-            if !is_recent && !(is_of_the_run && Some(checkpoint.step) == best) {
+            let is_best = is_of_the_run && Some(checkpoint.step) == best;
+            if !is_recent && !is_best {
                 remove_if_there(&checkpoint.path)?;
             }
         }
