@@ -16,32 +16,63 @@ use crate::transform::Interpolation;
 
 /// The picture at another size, both sides at least 1.
 pub(crate) fn resize(image: &RgbImage, width: u32, height: u32, interpolation: Interpolation) -> RgbImage {
-    let filter = match interpolation {
-        Interpolation::Bilinear => &BILINEAR,
-        Interpolation::Bicubic => &BICUBIC,
-        Interpolation::Nearest => return nearest(image, width, height),
-    };
-    let rows = |pixels: &[u8]| resize_rows(pixels, &Windows::new(image.width, width, filter));
-    let columns = |pixels: &[u8], width| resize_columns(pixels, width, &Windows::new(image.height, height, filter));
-    // A side that stays as it is is not filtered.
-    let pixels = match (image.width != width, image.height != height) {
-        (false, false) => image.pixels.clone(),
-        (true, false) => rows(&image.pixels),
-        (false, true) => columns(&image.pixels, width),
-        (true, true) if are_columns_first(image, width, height) => rows(&columns(&image.pixels, image.width)),
-        (true, true) => columns(&rows(&image.pixels), width),
-    };
-    RgbImage { width, height, pixels }
+    Resized { image, width, height, interpolation }.part(0..width, 0..height)
 }
 
-/// Pillow resizes rows first, unless many more rows than columns go away. The order decides how levels are rounded.
-///
-/// The rule is that of Pillow 13.0 (<https://github.com/python-pillow/Pillow/pull/9549>). Up to 12.1 rows were always first,
-/// and in 12.2 and 12.3 they were, unless a picture more than 100 times as high as wide lost rows.
-fn are_columns_first(image: &RgbImage, width: u32, height: u32) -> bool {
-    let fewer_columns = i64::from(image.width) - i64::from(width);
-    let fewer_rows = i64::from(image.height) - i64::from(height);
-    fewer_rows > 0 && fewer_rows > 2 * fewer_columns
+/// A picture at another size, both sides at least 1.
+pub(crate) struct Resized<'a> {
+    pub(crate) image: &'a RgbImage,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) interpolation: Interpolation,
+}
+
+impl Resized<'_> {
+    /// Some columns and rows of it. In most cases, the others are not computed.
+    pub(crate) fn part(&self, columns: Range<u32>, rows: Range<u32>) -> RgbImage {
+        let &Self { image, width, height, interpolation } = self;
+        let filter = match interpolation {
+            Interpolation::Bilinear => &BILINEAR,
+            Interpolation::Bicubic => &BICUBIC,
+            Interpolation::Nearest => return nearest(self, columns, rows),
+        };
+        let across = |columns| Windows::new(image.width, width, columns, filter);
+        let down = |rows| Windows::new(image.height, height, rows, filter);
+        // A side that stays as it is is not filtered.
+        let pixels = match (image.width != width, image.height != height) {
+            (false, false) => image.pixels.clone(),
+            (true, false) => resize_rows(&image.pixels, &across(0..width)),
+            (false, true) => resize_columns(&image.pixels, width, &down(0..height)),
+            (true, true) if self.are_columns_first() => {
+                let pixels = resize_columns(&image.pixels, image.width, &down(0..height));
+                resize_rows(&pixels, &across(0..width))
+            }
+            (true, true) => {
+                let (width, height) = (columns.len() as u32, rows.len() as u32);
+                let mut down = down(rows);
+                let stride = image.width as usize * 3;
+                let needed = down.crop();
+                let pixels = &image.pixels[needed.start * stride..needed.end * stride];
+                let pixels = resize_columns(&resize_rows(pixels, &across(columns)), width, &down);
+                return RgbImage { width, height, pixels };
+            }
+        };
+        let all = RgbImage { width, height, pixels };
+        if columns == (0..width) && rows == (0..height) {
+            return all;
+        }
+        all.window(columns.start.into(), rows.start.into(), columns.len() as u32, rows.len() as u32)
+    }
+
+    /// Pillow resizes rows first, unless many more rows than columns go away. The order decides how levels are rounded.
+    ///
+    /// The rule is that of Pillow 13.0 (<https://github.com/python-pillow/Pillow/pull/9549>). Up to 12.1 rows were always first,
+    /// and in 12.2 and 12.3 they were, unless a picture more than 100 times as high as wide lost rows.
+    fn are_columns_first(&self) -> bool {
+        let fewer_columns = i64::from(self.image.width) - i64::from(self.width);
+        let fewer_rows = i64::from(self.image.height) - i64::from(self.height);
+        fewer_rows > 0 && fewer_rows > 2 * fewer_columns
+    }
 }
 
 /// How much a source pixel counts, by its distance.
@@ -102,16 +133,17 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(from: u32, to: u32, filter: &Filter) -> Self {
+    /// Those of the places `part` of the result.
+    fn new(from: u32, to: u32, part: Range<u32>, filter: &Filter) -> Self {
         let scale = f64::from(from) / f64::from(to);
         // A smaller result widens the filter, a larger one leaves it as it is.
         let filter_scale = scale.max(1.0);
         let radius = filter.radius * filter_scale;
         // Pillow multiplies by this; a division could round differently.
         let shrink = 1.0 / filter_scale;
-        let mut windows = Self { from, places: Vec::with_capacity(to as usize), weights: Vec::new() };
+        let mut windows = Self { from, places: Vec::with_capacity(part.len()), weights: Vec::new() };
         let mut exact = Vec::new();
-        for place in 0..to {
+        for place in part {
             let center = (f64::from(place) + 0.5) * scale;
             // A cast truncates, and takes negative numbers to 0.
             let first = (center - radius + 0.5) as usize;
@@ -125,6 +157,17 @@ impl Windows {
             windows.places.push((first, start..windows.weights.len()));
         }
         windows
+    }
+
+    /// Counts the places of the source from the first one that is part of a window, and says which ones are.
+    fn crop(&mut self) -> Range<usize> {
+        let start = self.places.first().map_or(0, |(first, _)| *first);
+        let end = self.places.last().map_or(0, |(first, weights)| first + weights.len());
+        for (first, _) in &mut self.places {
+            *first -= start;
+        }
+        self.from = (end - start) as u32;
+        start..end
     }
 
     fn len(&self) -> usize {
@@ -257,23 +300,26 @@ fn columns_to_rows(columns: &[[u8; LANES]], pixels: &mut [u8]) {
 fn transposed(mut tile: [[u64; 2]; 8]) -> [[u64; 2]; 8] {
     for (side, left) in [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)] {
         for row in (0..8).filter(|row| row & side == 0) {
-            for half in 0..2 {
-                let (above, below) = (tile[row][half], tile[row + side][half]);
-                let swap = ((above >> (8 * side)) ^ below) & left;
-                tile[row][half] = above ^ (swap << (8 * side));
-                tile[row + side][half] = below ^ swap;
+            let (first, second) = tile.split_at_mut(row + side);
+            for (above, below) in first[row].iter_mut().zip(&mut second[0]) {
+                let swap = ((*above >> (8 * side)) ^ *below) & left;
+                *above ^= swap << (8 * side);
+                *below ^= swap;
             }
         }
     }
     tile
 }
 
-fn nearest(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let columns = nearest_places(image.width, width);
-    let mut pixels = Vec::with_capacity(width as usize * height as usize * 3);
-    for y in nearest_places(image.height, height) {
+fn nearest(resized: &Resized<'_>, columns: Range<u32>, rows: Range<u32>) -> RgbImage {
+    let image = resized.image;
+    let (width, height) = (columns.len() as u32, rows.len() as u32);
+    let columns = &nearest_places(image.width, resized.width)[columns.start as usize..columns.end as usize];
+    let rows = &nearest_places(image.height, resized.height)[rows.start as usize..rows.end as usize];
+    let mut pixels = Vec::with_capacity(columns.len() * rows.len() * 3);
+    for y in rows {
         let row = &image.pixels[y * image.width as usize * 3..][..image.width as usize * 3];
-        for &x in &columns {
+        for &x in columns {
             pixels.extend_from_slice(&row[x * 3..][..3]);
         }
     }
@@ -320,6 +366,23 @@ mod tests {
         let gray = RgbImage::filled(33, 21, [7, 128, 255]);
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Nearest] {
             assert_eq!(resize(&gray, 50, 9, interpolation), RgbImage::filled(50, 9, [7, 128, 255]));
+        }
+    }
+
+    #[test]
+    fn a_part_is_the_same_as_in_the_whole() {
+        for (original, width, height) in
+            [((97, 61), 40, 25), ((97, 61), 120, 150), ((97, 61), 97, 30), ((97, 61), 30, 61), ((60, 80), 60, 40)]
+        {
+            let image = &picture(original.0, original.1);
+            for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Nearest] {
+                let resized = Resized { image, width, height, interpolation };
+                let whole = resize(image, width, height, interpolation);
+                for (left, top, w, h) in [(0, 0, width, height), (5, 3, 24, 20), (width - 1, height - 1, 1, 1)] {
+                    let part = resized.part(left..left + w, top..top + h);
+                    assert!(part == whole.window(left.into(), top.into(), w, h), "{original:?} {width} x {height}");
+                }
+            }
         }
     }
 

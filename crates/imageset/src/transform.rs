@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::color_jitter;
 use crate::image::RgbImage;
 use crate::random::{below, shuffle, uniform, unit};
-use crate::resize::resize;
+use crate::resize::{Resized, resize};
 
 /// How a resized pixel is computed from its neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,12 +285,19 @@ impl Transform {
                 let part = image.window(left.into(), top.into(), width, height);
                 resize(&part, size, size, interpolation)
             }
-            Self::Resize { interpolation, .. } => resize_shorter_side(&image, size, interpolation),
+            Self::Resize { interpolation, .. } => {
+                let (width, height) = with_shorter_side(&image, size);
+                resize(&image, width, height, interpolation)
+            }
             Self::CenterCrop { .. } => center_crop(&image, size),
             Self::ResizeCenterCrop { crop_pct, interpolation, .. } => {
                 // timm: math.floor(size / crop_pct).
                 let shorter = (f64::from(size) / crop_pct).floor() as u32;
-                center_crop(&resize_shorter_side(&image, shorter, interpolation), size)
+                let (width, height) = with_shorter_side(&image, shorter);
+                // No side is below `size`, so all of the square lies inside.
+                let [left, top] = [width, height].map(|side| center_corner(side, size) as u32);
+                let resized = Resized { image: &image, width, height, interpolation };
+                resized.part(left..left + size, top..top + size)
             }
             Self::HorizontalFlip { probability } => {
                 if unit(rng) < probability {
@@ -351,18 +358,17 @@ fn draw_crop(width: u32, height: u32, scale: [f64; 2], ratio: [f64; 2], rng: &mu
     ((width - w) / 2, (height - h) / 2, w, h)
 }
 
-/// torchvision: the longer side is `int(size * longer / shorter)`.
-fn resize_shorter_side(image: &RgbImage, size: u32, interpolation: Interpolation) -> RgbImage {
+/// Width and height of torchvision's `Resize`: the longer side is `int(size * longer / shorter)`.
+fn with_shorter_side(image: &RgbImage, size: u32) -> (u32, u32) {
     let longer = |long: u32, short: u32| {
         let side = u64::from(size) * u64::from(long) / u64::from(short);
         side.clamp(1, u64::from(MAX_LONGER_SIDE)) as u32
     };
-    let (width, height) = if image.width <= image.height {
+    if image.width <= image.height {
         (size, longer(image.height, image.width))
     } else {
         (longer(image.width, image.height), size)
-    };
-    resize(image, width, height, interpolation)
+    }
 }
 
 /// A picture of one row must not grow beyond memory when that row becomes `size` rows.
@@ -370,17 +376,19 @@ const MAX_LONGER_SIDE: u32 = 65_535;
 
 /// torchvision's `center_crop`: first the black border, then the window, each with its own rounding.
 fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
-    let corner = |side: u32| {
-        let (side, size) = (i64::from(side), i64::from(size));
-        if side < size {
-            // The border on the left: (size - side) // 2.
-            -((size - side) / 2)
-        } else {
-            // int(round((side - size) / 2)): halves to the even number.
-            ((side - size) as f64 / 2.0).round_ties_even() as i64
-        }
-    };
-    image.window(corner(image.width), corner(image.height), size, size)
+    image.window(center_corner(image.width, size), center_corner(image.height, size), size, size)
+}
+
+/// Where the centre of `size` pixels begins.
+fn center_corner(side: u32, size: u32) -> i64 {
+    let (side, size) = (i64::from(side), i64::from(size));
+    if side < size {
+        // The border on the left: (size - side) // 2.
+        -((size - side) / 2)
+    } else {
+        // int(round((side - size) / 2)): halves to the even number.
+        ((side - size) as f64 / 2.0).round_ties_even() as i64
+    }
 }
 
 fn jitter(mut image: RgbImage, strengths: [f64; 4], rng: &mut ChaCha8Rng) -> RgbImage {
