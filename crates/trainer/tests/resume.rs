@@ -55,6 +55,16 @@ fn the_same_recipe_gives_the_same_run_with_any_number_of_workers() {
 /// More steps than a machine takes before the test stops it.
 const LONG: [&str; 2] = ["--set", "train.total={epochs=12}"];
 
+fn kill_after_the_first_checkpoint(scene: &Scene, args: &[&str]) {
+    let mut child = scene.command(args).stderr(Stdio::null()).spawn().expect("the program starts");
+    while !scene.path("run/checkpoints/step-00000002").exists() {
+        assert!(child.try_wait().expect("a status").is_none_or(|status| status.success()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it ends");
+}
+
 #[test]
 fn adamw_and_accumulation_resume_exactly_too() {
     let scene = Scene::new();
@@ -62,13 +72,7 @@ fn adamw_and_accumulation_resume_exactly_too() {
         [&LONG[..], &["--set", "optimizer={kind='adamw', learning_rate=1e-3}", "--set", "train.accumulate=2"]].concat();
     scene.train("whole", &changes);
     let args = [&TRAIN[..], &changes].concat();
-    let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
-    while !scene.path("run/checkpoints/step-00000002").exists() {
-        assert!(child.try_wait().expect("a status").is_none_or(|status| status.success()));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().expect("SIGKILL");
-    child.wait().expect("it ends");
+    kill_after_the_first_checkpoint(&scene, &args);
     scene.train("run", &changes);
     assert!(scene.final_model("run") == scene.final_model("whole"));
     assert_eq!(scene.metrics("run"), scene.metrics("whole"));
@@ -200,13 +204,7 @@ fn a_full_disk_is_an_error_and_leaves_the_checkpoint_before_it_whole() {
     let scene = Scene::new();
     scene.train("whole", &LONG);
     let args = [&TRAIN[..], &LONG].concat();
-    let mut child = scene.command(&args).stderr(Stdio::null()).spawn().expect("the program starts");
-    while !scene.path("run/checkpoints/step-00000002").exists() {
-        assert!(child.try_wait().expect("a status").is_none_or(|status| status.success()));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child.kill().expect("SIGKILL");
-    child.wait().expect("it ends");
+    kill_after_the_first_checkpoint(&scene, &args);
     let checkpoints = scene.checkpoints("run");
     let before: Vec<Vec<u8>> =
         checkpoints.iter().map(|path| std::fs::read(path.join("model.safetensors")).expect("a model")).collect();

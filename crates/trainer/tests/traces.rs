@@ -1,5 +1,8 @@
-//! Optimizers, clipping, losses and Mixup against PyTorch and timm. `fixtures/traces.json` holds the part of what
-//! `fixtures/gen_traces.py` writes that is built here.
+//! Optimizers, clipping, losses and Mixup against PyTorch and timm. `fixtures/traces.json` holds the part that is built here of
+//! what `gen_traces.py` among the generators of the crate `ghostnet` writes.
+
+#[path = "../../ghostnet/tests/hash_rule/uniform.rs"]
+mod uniform;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
@@ -13,20 +16,9 @@ fn traces() -> Value {
     serde_json::from_str(text).expect("the fixture is JSON")
 }
 
-/// `(u − 0.5) · 2 · scale`, u from the key's FNV-1a hash and splitmix64; the rule of `fixtures/hashrule.py`.
+/// `(u − 0.5) · 2 · scale`, the rule of the generator's inputs.
 fn signed(key: &str, count: usize, scale: f64) -> Vec<f32> {
-    let hash = key
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (1..=count as u64)
-        .map(|i| {
-            let z = hash.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            let z = z ^ (z >> 31);
-            (((z >> 40) as f64 / f64::from(1 << 24) - 0.5) * 2.0 * scale) as f32
-        })
-        .collect()
+    uniform::uniform(key, count).into_iter().map(|u| ((u - 0.5) * 2.0 * scale) as f32).collect()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
