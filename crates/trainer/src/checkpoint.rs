@@ -52,7 +52,7 @@ pub struct Progress {
     pub skipped: Vec<String>,
     /// Length of `metrics.jsonl`, bytes; what is behind it was overtaken.
     pub metrics_bytes: u64,
-    /// Time the run has taken, seconds, all its sessions together.
+    /// Time the run has taken, seconds, from its first start on.
     pub seconds: f64,
     /// Hash of the recipe.
     pub recipe_hash: String,
