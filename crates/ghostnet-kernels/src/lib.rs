@@ -1,1 +1,17 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(not(feature = "cpu"), no_std)]
+
+extern crate alloc;
+
+#[cfg(feature = "cpu")]
+mod cpu;
+mod operations;
+mod reference;
+
+#[cfg(feature = "cpu")]
+pub use cpu::{InstructionSet, is_supported, layout_conversions, set_enabled};
+pub use operations::{
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Normed, SqueezeExciteTensors, Statistics,
+    conv_norm, ghost_bottleneck, ghost_module, norm, squeeze_excite,
+};
+pub use reference::Reference;

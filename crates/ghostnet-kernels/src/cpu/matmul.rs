@@ -1,0 +1,193 @@
+//! Matrix products on blocks that lie in cache: a convolution's forward pass, and both halves of its backward pass.
+
+use crate::cpu::simd::Simd;
+
+/// `C = A · B` or `C += A · B`, where `A` is `[rows, depth]`, `B` `[depth, columns]` and `C` `[rows, columns]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    pub(crate) depth: usize,
+    pub(crate) columns: usize,
+    /// Element `(row, k)` of `A` is at `row · a_row + k · a_depth`.
+    pub(crate) a: *const f32,
+    pub(crate) a_row: usize,
+    pub(crate) a_depth: usize,
+    pub(crate) b: Right,
+    /// Element `(row, column)` of `C` is at `row · c_row + column`.
+    pub(crate) c: *mut f32,
+    pub(crate) c_row: usize,
+    /// Add to what is in `C`.
+    pub(crate) accumulate: bool,
+}
+
+/// The right operand.
+#[derive(Clone, Copy)]
+pub(crate) enum Right {
+    /// Made by [`pack`].
+    Packed(*const f32),
+    /// Rows with this distance; columns are readable up to a whole vector.
+    Rows(*const f32, usize),
+}
+
+/// Vectors in each panel of columns: as many as the registers allow, shared out evenly.
+///
+/// A tile of the product has `ROWS` x `VECTORS` accumulators, which with the vectors of `B` and one of `A` fill the registers:
+/// 6x4, 8x3, 12x2 or 12x1 of 32; 6x2 or 8x1 of 16.
+#[inline(always)]
+fn panel_vectors<S: Simd>(vectors_left: usize) -> usize {
+    let most = if S::REGISTERS == 32 { 4 } else { 2 };
+    vectors_left.div_ceil(vectors_left.div_ceil(most))
+}
+
+/// Floats that [`pack`] writes.
+pub(crate) fn packed_len(lanes: usize, depth: usize, columns: usize) -> usize {
+    depth * columns.next_multiple_of(lanes)
+}
+
+/// Lays out a matrix for [`Right::Packed`]; element `(k, column)` is at `k · k_stride + column · column_stride` of `from`.
+#[inline(always)]
+pub(crate) fn pack<S: Simd>(
+    from: &[f32],
+    [depth, columns]: [usize; 2],
+    [k_stride, column_stride]: [usize; 2],
+    to: &mut [f32],
+) {
+    let mut start = 0;
+    let mut rest = to;
+    while start < columns {
+        let width = panel_vectors::<S>((columns - start).div_ceil(S::LANES)) * S::LANES;
+        let valid = width.min(columns - start);
+        let (panel, after) = rest.split_at_mut(depth * width);
+        if column_stride == 1 {
+            for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+                row[..valid].copy_from_slice(&from[k * k_stride + start..][..valid]);
+                row[valid..].fill(0.0);
+            }
+        } else {
+            for k0 in (0..depth).step_by(16) {
+                let k1 = (k0 + 16).min(depth);
+                for column in 0..width {
+                    if column < valid {
+                        let base = (start + column) * column_stride;
+                        for k in k0..k1 {
+                            panel[k * width + column] = from[base + k * k_stride];
+                        }
+                    } else {
+                        for k in k0..k1 {
+                            panel[k * width + column] = 0.0;
+                        }
+                    }
+                }
+            }
+        }
+        rest = after;
+        start += width;
+    }
+}
+
+impl Product {
+    /// # Safety
+    /// The machine has `S`; the pointers are valid for what the strides and sizes say, and nothing else writes to `C`.
+    #[inline(always)]
+    pub(crate) unsafe fn run<S: Simd>(self) {
+        let mut start = 0;
+        let mut packed_offset = 0;
+        while start < self.columns {
+            let vectors = panel_vectors::<S>((self.columns - start).div_ceil(S::LANES));
+            let width = vectors * S::LANES;
+            // SAFETY: the panel lies inside the operands, by the contract of this function.
+            unsafe {
+                let (b, b_depth) = match self.b {
+                    Right::Packed(b) => (b.add(packed_offset), width),
+                    Right::Rows(b, stride) => (b.add(start), stride),
+                };
+                let panel = Panel {
+                    product: self,
+                    b,
+                    b_depth,
+                    c: self.c.add(start),
+                    last_lanes: (self.columns - start).min(width) - (width - S::LANES),
+                };
+                match vectors {
+                    1 if S::REGISTERS == 32 => panel.run::<S, 12, 1>(),
+                    2 if S::REGISTERS == 32 => panel.run::<S, 12, 2>(),
+                    3 => panel.run::<S, 8, 3>(),
+                    4 => panel.run::<S, 6, 4>(),
+                    1 => panel.run::<S, 8, 1>(),
+                    _ => panel.run::<S, 6, 2>(),
+                }
+            }
+            packed_offset += self.depth * width;
+            start += width;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Panel {
+    product: Product,
+    b: *const f32,
+    b_depth: usize,
+    c: *mut f32,
+    /// Valid lanes of the last vector.
+    last_lanes: usize,
+}
+
+impl Panel {
+    #[inline(always)]
+    unsafe fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(self) {
+        let mut row = 0;
+        // SAFETY: as for `Product::run`.
+        unsafe {
+            while row + ROWS <= self.product.rows {
+                self.tile::<S, ROWS, VECTORS>(row);
+                row += ROWS;
+            }
+            while row + 4 <= self.product.rows {
+                self.tile::<S, 4, VECTORS>(row);
+                row += 4;
+            }
+            while row < self.product.rows {
+                self.tile::<S, 1, VECTORS>(row);
+                row += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(self, row: usize) {
+        // SAFETY: as for `Product::run`.
+        unsafe {
+            let Product { depth, a_row, a_depth, c_row, accumulate, .. } = self.product;
+            let mut a = self.product.a.add(row * a_row);
+            let mut b = self.b;
+            let mut sums = [[S::splat(0.0); VECTORS]; ROWS];
+            for _ in 0..depth {
+                let mut right = [S::splat(0.0); VECTORS];
+                for vector in 0..VECTORS {
+                    right[vector] = S::load(b.add(vector * S::LANES));
+                }
+                for row in 0..ROWS {
+                    let left = S::splat(*a.add(row * a_row));
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = S::mul_add(left, right[vector], sums[row][vector]);
+                    }
+                }
+                a = a.wrapping_add(a_depth);
+                b = b.wrapping_add(self.b_depth);
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                let c = self.c.add((row + i) * c_row);
+                for (vector, &sum) in sums.iter().enumerate() {
+                    let c = c.add(vector * S::LANES);
+                    if vector + 1 < VECTORS || self.last_lanes == S::LANES {
+                        S::store(c, if accumulate { S::add(S::load(c), sum) } else { sum });
+                    } else {
+                        let lanes = self.last_lanes;
+                        S::store_first(c, lanes, if accumulate { S::add(S::load_first(c, lanes), sum) } else { sum });
+                    }
+                }
+            }
+        }
+    }
+}

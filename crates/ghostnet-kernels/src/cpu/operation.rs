@@ -1,0 +1,469 @@
+//! The operations as burn knows them: on the CPU backend, with a gradient of their own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::{
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::ops::{FloatTensorOps, ModuleOps};
+use burn::backend::{Autodiff, AutodiffBackend, Bytes, DType, Flex, Shape, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::ops::ConvOptions;
+
+use crate::cpu::block::{
+    Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
+};
+use crate::cpu::buffer::Buffer;
+use crate::cpu::norm::{GradientSums, NormParameters};
+use crate::cpu::patches::Patches;
+use crate::cpu::pointwise::{InputGradient, MapPixels, Sums};
+use crate::cpu::rows::{Source, View};
+use crate::cpu::simd::InstructionSet;
+use crate::cpu::squeeze::SqueezeParameters;
+
+/// What a convolution with norm is, but for its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvNormOptions {
+    pub(crate) kernel_size: usize,
+    pub(crate) stride: usize,
+    pub(crate) depthwise: bool,
+    pub(crate) relu: bool,
+}
+
+/// What a Ghost module is, but for its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GhostOptions {
+    pub(crate) cheap_kernel_size: usize,
+    pub(crate) relu: bool,
+}
+
+/// What a Ghost bottleneck is, but for its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BottleneckOptions {
+    /// Of the strided and of the shortcut's depthwise convolution.
+    pub(crate) kernel_size: usize,
+    pub(crate) stride: usize,
+    pub(crate) cheap_kernel_size: usize,
+    pub(crate) depthwise: bool,
+    pub(crate) squeeze: bool,
+    pub(crate) shortcut: bool,
+}
+
+/// A fused operation. Parameters come in the order of the layers: of a convolution its weight, the norm's weight and bias; of
+/// squeeze-and-excite its two weights, each with its bias.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operation {
+    ConvNorm(ConvNormOptions),
+    GhostModule(GhostOptions),
+    GhostBottleneck(BottleneckOptions),
+}
+
+static CONVERSIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many maps have been brought from another layout to channels-last, which is a copy, since the program started.
+pub fn layout_conversions() -> usize {
+    CONVERSIONS.load(Ordering::Relaxed)
+}
+
+/// A map in channels-last order, with its images and channels.
+struct MapIn {
+    tensor: FlexTensor,
+    images: Images,
+    channels: usize,
+}
+
+impl MapIn {
+    /// Copies if the tensor is not channels-last already.
+    fn new(tensor: FlexTensor) -> Self {
+        let [batch, channels, height, width] = tensor.shape().dims();
+        let strides = channels_last([batch, channels, height, width]);
+        let layout = tensor.layout();
+        let same = layout.strides().iter().zip(&strides).zip([batch, channels, height, width]);
+        let tensor = if layout.start_offset() == 0 && same.into_iter().all(|((a, b), size)| size == 1 || a == b) {
+            tensor
+        } else {
+            CONVERSIONS.fetch_add(1, Ordering::Relaxed);
+            Flex::float_permute(tensor, &[0, 2, 3, 1]).to_contiguous()
+        };
+        Self { tensor, images: Images { batch, size: [height, width] }, channels }
+    }
+
+    fn pixels(&self) -> MapPixels<'_> {
+        MapPixels { source: Source::plain(self.view()), pixels_per_image: self.images.pixels_per_image() }
+    }
+
+    fn view(&self) -> View {
+        View::of(&self.tensor.storage::<f32>()[..self.images.pixels() * self.channels], self.channels)
+    }
+}
+
+fn channels_last([_, channels, height, width]: [usize; 4]) -> [isize; 4] {
+    [(height * width * channels) as isize, 1, (width * channels) as isize, channels as isize]
+}
+
+/// Writes a map in channels-last order, behind a view of the usual order.
+fn map_out(images: Images, channels: usize, write: impl FnOnce(View)) -> FlexTensor {
+    let mut values = Buffer::new(images.pixels() * channels);
+    write(View::of_mut(&mut values, channels));
+    let dims = [images.batch, channels, images.size[0], images.size[1]];
+    let layout = Layout::new(Shape::from(dims), channels_last(dims).to_vec(), 0);
+    FlexTensor::new(values.into_bytes(), layout, DType::F32)
+}
+
+fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
+}
+
+fn statistics<'a>(maps: impl IntoIterator<Item = &'a NormedMap>) -> FlexTensor {
+    let values: Vec<f32> = maps.into_iter().flat_map(NormedMap::statistics).collect();
+    let len = values.len();
+    tensor(values, Shape::from([len]))
+}
+
+/// Parameters one after the other.
+struct Parameters<'a> {
+    values: std::slice::Iter<'a, FlexTensor>,
+    norms: std::slice::Iter<'a, NormInputs>,
+}
+
+impl<'a> Parameters<'a> {
+    fn new(inputs: &'a Inputs) -> Self {
+        Self { values: inputs.parameters.iter(), norms: inputs.norms.iter() }
+    }
+
+    fn next(&mut self) -> &'a [f32] {
+        values(self.values.next().expect("a parameter for each place"))
+    }
+
+    fn conv_norm(&mut self) -> ConvNormParameters<'a> {
+        let weight = self.next();
+        let NormInputs { epsilon, running } = self.norms.next().expect("as many norms as convolutions");
+        let norm = NormParameters { weight: self.next(), bias: self.next(), epsilon: *epsilon };
+        let running = running.as_ref().map(|[mean, variance]| (values(mean), values(variance)));
+        ConvNormParameters { weight, norm, running }
+    }
+
+    fn ghost(&mut self, cheap_kernel: usize, relu: bool) -> Ghost<'a> {
+        Ghost { primary: self.conv_norm(), cheap: self.conv_norm(), cheap_kernel, relu }
+    }
+
+    fn bottleneck(&mut self, options: &BottleneckOptions) -> Bottleneck<'a> {
+        let &BottleneckOptions { kernel_size, stride, cheap_kernel_size, depthwise, squeeze, shortcut } = options;
+        Bottleneck {
+            expand: self.ghost(cheap_kernel_size, true),
+            depthwise: depthwise.then(|| self.conv_norm()),
+            squeeze: squeeze.then(|| SqueezeParameters {
+                reduce: self.next(),
+                reduce_bias: self.next(),
+                expand: self.next(),
+                expand_bias: self.next(),
+            }),
+            project: self.ghost(cheap_kernel_size, false),
+            shortcut: shortcut.then(|| ShortcutParameters { depthwise: self.conv_norm(), pointwise: self.conv_norm() }),
+            kernel: kernel_size,
+            stride,
+        }
+    }
+}
+
+/// Contiguous, see [`Inputs::new`].
+fn values(tensor: &FlexTensor) -> &[f32] {
+    let start = tensor.layout().start_offset();
+    &tensor.storage::<f32>()[start..start + tensor.layout().num_elements()]
+}
+
+/// A norm, but for its weight and bias.
+pub(crate) struct NormInputs {
+    pub(crate) epsilon: f64,
+    /// Mean and variance to be used in place of the batch's own.
+    pub(crate) running: Option<[FlexTensor; 2]>,
+}
+
+/// What an operation was called with, but for its input map.
+pub(crate) struct Inputs {
+    parameters: Vec<FlexTensor>,
+    norms: Vec<NormInputs>,
+}
+
+impl Inputs {
+    pub(crate) fn new(parameters: Vec<FlexTensor>, norms: Vec<NormInputs>) -> Self {
+        Self {
+            parameters: parameters.iter().map(FlexTensor::to_contiguous).collect(),
+            norms: norms
+                .into_iter()
+                .map(|norm| NormInputs {
+                    running: norm.running.map(|tensors| tensors.map(|tensor| tensor.to_contiguous())),
+                    ..norm
+                })
+                .collect(),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- forward
+
+/// A convolution's input in the form that its kernel reads.
+enum ConvInput {
+    Map(MapIn),
+    /// To be gathered into patches.
+    Any(FlexTensor),
+}
+
+impl ConvInput {
+    fn new(x: FlexTensor, options: &ConvNormOptions) -> Self {
+        if options.depthwise || (options.kernel_size == 1 && options.stride == 1) {
+            Self::Map(MapIn::new(x))
+        } else {
+            Self::Any(x)
+        }
+    }
+
+    /// Calls with the convolution.
+    fn with<T>(&self, options: &ConvNormOptions, work: impl FnOnce(ConvRef) -> T) -> T {
+        let &ConvNormOptions { kernel_size: kernel, stride, depthwise, .. } = options;
+        match self {
+            Self::Map(map) if depthwise => work(ConvRef::Map(Conv::Depthwise {
+                input: Source::plain(map.view()),
+                images: map.images,
+                kernel,
+                stride,
+            })),
+            Self::Map(map) => work(ConvRef::Map(Conv::Pointwise { input: &map.pixels(), images: map.images })),
+            Self::Any(x) => {
+                let [batch, in_channels, height, width] = x.shape().dims();
+                let strides = x.layout().strides();
+                let patches = Patches {
+                    data: x.storage::<f32>(),
+                    strides: [strides[0], strides[1], strides[2], strides[3]],
+                    start: x.layout().start_offset(),
+                    in_channels,
+                    images: Images { batch, size: [height, width] },
+                    kernel,
+                    stride,
+                };
+                work(ConvRef::Any(Conv::Pointwise { input: &patches, images: patches.out_images() }))
+            }
+        }
+    }
+}
+
+enum ConvRef<'a> {
+    Map(Conv<'a, MapPixels<'a>>),
+    Any(Conv<'a, Patches<'a>>),
+}
+
+impl Operation {
+    /// The output; mean and biased variance of every norm, one after the other; and what the way back needs.
+    pub(crate) fn forward(self, x: FlexTensor, inputs: Inputs) -> (FlexTensor, FlexTensor, Arc<dyn Saved>) {
+        let set = InstructionSet::current();
+        match self {
+            Self::ConvNorm(options) => {
+                let x = ConvInput::new(x, &options);
+                let parameters = Parameters::new(&inputs).conv_norm();
+                let map = x.with(&options, |conv| match conv {
+                    ConvRef::Map(conv) => conv.forward(set, &parameters, options.relu),
+                    ConvRef::Any(conv) => conv.forward(set, &parameters, options.relu),
+                });
+                let y = map_out(map.images, map.channels, |to| map.write(set, to));
+                (y, statistics([&map]), Arc::new(SavedConv { x, inputs, map, options }))
+            }
+            Self::GhostModule(options) => {
+                let x = MapIn::new(x);
+                let ghost = Parameters::new(&inputs).ghost(options.cheap_kernel_size, options.relu);
+                let map = ghost.forward(set, &x.pixels(), x.images);
+                let y = map_out(map.images, map.channels, |to| map.write(set, to));
+                (y, statistics([&map]), Arc::new(SavedGhost { x, inputs, map, options }))
+            }
+            Self::GhostBottleneck(options) => {
+                let x = MapIn::new(x);
+                let bottleneck = Parameters::new(&inputs).bottleneck(&options);
+                let mut maps = None;
+                let y = map_out(bottleneck.out_images(x.images), bottleneck.out_channels(), |to| {
+                    maps = Some(bottleneck.forward(set, x.view(), x.images, to));
+                });
+                let Some(maps) = maps else { unreachable!("the map was written") };
+                (y, statistics(maps.maps()), Arc::new(SavedBottleneck { x, inputs, maps, options }))
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- backward
+
+/// An operation that can be run backward: what its forward pass kept.
+pub(crate) trait Saved: Send + Sync + 'static {
+    /// Gradients of the input, if it is wanted, and of the parameters.
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>);
+    fn inputs(&self) -> &Inputs;
+}
+
+struct SavedConv {
+    x: ConvInput,
+    inputs: Inputs,
+    map: NormedMap,
+    options: ConvNormOptions,
+}
+
+impl Saved for SavedConv {
+    fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+        let set = InstructionSet::current();
+        let parameters = Parameters::new(&self.inputs).conv_norm();
+        let dy = MapIn::new(dy);
+        let run = |to: Option<View>| {
+            let wanted = to.map(|to| InputGradient { to, prior: None, prior_gated: None, sums: Sums::None });
+            self.x.with(&self.options, |conv| match conv {
+                ConvRef::Map(conv) => conv.backward(set, &parameters, &self.map, dy.view(), None, wanted).0,
+                ConvRef::Any(conv) => conv.backward(set, &parameters, &self.map, dy.view(), None, wanted).0,
+            })
+        };
+        match &self.x {
+            _ if !wanted => (None, run(None)),
+            ConvInput::Map(x) => {
+                let mut gradients = Vec::new();
+                let dx = map_out(x.images, x.channels, |to| gradients = run(Some(to)));
+                (Some(dx), gradients)
+            }
+            // An ordinary convolution's input gradient is needed once in a network, where its images are to be changed: burn's
+            // own operation does it.
+            ConvInput::Any(x) => {
+                let gradients = run(None);
+                let dz = map_out(self.map.images, self.map.channels, |to| {
+                    self.map.write_gradient(set, dy.view(), to);
+                });
+                let ConvNormOptions { kernel_size, stride, .. } = self.options;
+                let options = ConvOptions::new([stride; 2], [kernel_size / 2; 2], [1, 1], 1);
+                let weight = self.inputs.parameters[0].clone();
+                (Some(Flex::conv2d_x_backward(x.clone(), weight, dz, options)), gradients)
+            }
+        }
+    }
+}
+
+struct SavedGhost {
+    x: MapIn,
+    inputs: Inputs,
+    map: NormedMap,
+    options: GhostOptions,
+}
+
+impl Saved for SavedGhost {
+    fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+        let set = InstructionSet::current();
+        let ghost = Parameters::new(&self.inputs).ghost(self.options.cheap_kernel_size, self.options.relu);
+        let input = self.x.pixels();
+        let dy = MapIn::new(dy);
+        let half = self.map.channels / 2;
+        let cheap_sums: GradientSums = self.map.gradient_sums(set, half..2 * half, dy.view().narrow(half, half));
+        let mut primary = Buffer::new(self.map.images.pixels() * half);
+        let gradient = GhostGradient {
+            dy: dy.view(),
+            cheap_sums: &cheap_sums,
+            gated: None,
+            primary: View::of_mut(&mut primary, half),
+        };
+        let run = |to: Option<View>| {
+            let wanted = to.map(|to| InputGradient { to, prior: None, prior_gated: None, sums: Sums::None });
+            ghost.backward(set, &input, &self.map, gradient, wanted).0
+        };
+        if wanted {
+            let mut gradients = Vec::new();
+            let dx = map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)));
+            (Some(dx), gradients)
+        } else {
+            (None, run(None))
+        }
+    }
+}
+
+struct SavedBottleneck {
+    x: MapIn,
+    inputs: Inputs,
+    maps: BottleneckMaps,
+    options: BottleneckOptions,
+}
+
+impl Saved for SavedBottleneck {
+    fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+        let bottleneck = Parameters::new(&self.inputs).bottleneck(&self.options);
+        let (x, images) = (self.x.view(), self.x.images);
+        let dy = MapIn::new(dy);
+        let mut gradients = Vec::new();
+        let dx = map_out(images, self.x.channels, |dx| {
+            gradients = bottleneck.backward(InstructionSet::current(), x, images, &self.maps, dy.view(), dx);
+        });
+        (Some(dx), gradients)
+    }
+}
+
+/// The most parents that an operation has: the input, and a bottleneck's 26 parameters.
+const PARENTS: usize = 27;
+
+/// The one autodiff step of all operations.
+#[derive(Clone, Copy, Debug)]
+struct Fused;
+
+/// State of a step; `Debug` because burn asks for it.
+#[derive(Clone)]
+struct State(Arc<dyn Saved>);
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("fused operation")
+    }
+}
+
+impl Backward<Flex, PARENTS> for Fused {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, PARENTS>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let dy = gradients.consume::<Flex>(&ops.node);
+        let mut parents = ops.parents.into_iter();
+        let x = parents.next().flatten();
+        let (dx, parameters) = ops.state.0.backward(dy, x.is_some());
+        if let (Some(node), Some(dx)) = (x, dx) {
+            gradients.register::<Flex>(node.id, dx);
+        }
+        for ((parent, gradient), parameter) in parents.zip(parameters).zip(&ops.state.0.inputs().parameters) {
+            if let Some(node) = parent {
+                gradients.register::<Flex>(node.id, tensor(gradient, parameter.shape()));
+            }
+        }
+    }
+}
+
+pub(crate) type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
+
+/// Runs an operation and records its step.
+pub(crate) fn record<C: CheckpointStrategy>(
+    operation: Operation,
+    x: Tracked<C>,
+    parameters: Vec<Tracked<C>>,
+    norms: Vec<NormInputs>,
+) -> (Tracked<C>, FlexTensor) {
+    let constant = || Autodiff::<Flex, C>::from_inner(tensor(Vec::new(), Shape::from([0])));
+    let nodes = std::array::from_fn(|at| match at {
+        0 => x.node(),
+        at => parameters.get(at - 1).map_or_else(|| constant().node(), |parameter| parameter.node()),
+    });
+    let inputs = Inputs::new(parameters.into_iter().map(|tensor| tensor.into_primitive()).collect(), norms);
+    let (y, statistics, saved) = operation.forward(x.into_primitive(), inputs);
+    match Fused.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(step) => (step.finish(State(saved), y), statistics),
+        OpsKind::UnTracked(step) => (step.finish(y), statistics),
+    }
+}

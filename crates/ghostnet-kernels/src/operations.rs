@@ -1,0 +1,254 @@
+//! The operations: what they take, what they give, and who computes them.
+
+use alloc::vec::Vec;
+
+use burn::tensor::Tensor;
+
+use crate::reference::Reference;
+
+/// Parameters of a batch norm over channels, `[channels]` each.
+#[derive(Clone, Debug)]
+pub struct NormTensors {
+    /// Scale.
+    pub weight: Tensor<1>,
+    /// Shift.
+    pub bias: Tensor<1>,
+    /// Running mean and variance, to be used in place of the batch's own. Without them the norm is training.
+    pub running: Option<[Tensor<1>; 2]>,
+    /// Added to the variance before the square root.
+    pub epsilon: f64,
+}
+
+/// A convolution without bias, padded by half of its square odd kernel, and the batch norm behind it.
+#[derive(Clone, Debug)]
+pub struct ConvNormTensors {
+    /// `[out, in / groups, kernel, kernel]`.
+    pub weight: Tensor<4>,
+    /// Over the convolution's `out` channels.
+    pub norm: NormTensors,
+    /// In both directions.
+    pub stride: usize,
+    /// 1, or the number of channels in a depthwise convolution, or anything between.
+    pub groups: usize,
+}
+
+/// A Ghost module (section 3.1 of arXiv:1911.11907).
+#[derive(Clone, Debug)]
+pub struct GhostModuleTensors {
+    /// Makes the intrinsic maps.
+    pub primary: ConvNormTensors,
+    /// Makes the ghosts from them.
+    pub cheap: ConvNormTensors,
+    /// Whether a ReLU follows each of the two.
+    pub relu: bool,
+    /// Channels of the output, at most those that the two make together.
+    pub out_channels: usize,
+}
+
+/// Squeeze-and-excite with the gate `relu6(x + 3) / 6`.
+#[derive(Clone, Debug)]
+pub struct SqueezeExciteTensors {
+    /// `[squeezed, channels, 1, 1]`.
+    pub reduce: Tensor<4>,
+    /// `[squeezed]`.
+    pub reduce_bias: Tensor<1>,
+    /// `[channels, squeezed, 1, 1]`.
+    pub expand: Tensor<4>,
+    /// `[channels]`.
+    pub expand_bias: Tensor<1>,
+}
+
+/// A Ghost bottleneck (figure 3 of arXiv:1911.11907).
+#[derive(Clone, Debug)]
+pub struct GhostBottleneckTensors {
+    /// The first Ghost module.
+    pub expand: GhostModuleTensors,
+    /// The strided convolution between the modules.
+    pub depthwise: Option<ConvNormTensors>,
+    /// Before the second module.
+    pub squeeze_excite: Option<SqueezeExciteTensors>,
+    /// The second Ghost module.
+    pub project: GhostModuleTensors,
+    /// The shortcut's depthwise and pointwise convolution; without them it is the identity.
+    pub shortcut: Option<[ConvNormTensors; 2]>,
+}
+
+/// Mean and variance of a batch, which move the running statistics of a norm that is training.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// `[channels]`.
+    pub mean: Tensor<1>,
+    /// Biased, `[channels]`.
+    pub variance: Tensor<1>,
+    /// Over how many values they are taken; PyTorch's running variance is `n / (n − 1)` times the biased one.
+    pub values_per_channel: usize,
+}
+
+impl Statistics {
+    pub(crate) fn new(mean: Tensor<1>, variance: Tensor<1>, [batch, height, width]: [usize; 3]) -> Self {
+        let values_per_channel = batch * height * width;
+        assert!(
+            values_per_channel > 1,
+            "batch norm needs more than one value per channel to train, got an input of shape [{batch}, _, {height}, {width}]; \
+             use a larger batch or larger images"
+        );
+        Self { mean, variance, values_per_channel }
+    }
+}
+
+/// What an operation with norms gives.
+#[derive(Clone, Debug)]
+pub struct Normed {
+    /// `[batch, channels, height, width]`.
+    pub output: Tensor<4>,
+    /// Of each norm, in the order in which the fields of the operation's tensors are declared; `None` if it is not training.
+    pub statistics: Vec<Option<Statistics>>,
+}
+
+/// Batch norm alone, in burn's own operations.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+/// - output: the same
+///
+/// # Panics
+/// As [`conv_norm`].
+pub fn norm(x: Tensor<4>, norm: NormTensors) -> Normed {
+    Reference.norm(x, norm)
+}
+
+/// Convolution, batch norm and, if `relu`, a ReLU.
+///
+/// # Shapes
+/// - `x`: `[batch, in, height, width]`
+/// - output: `[batch, out, ceil(height / stride), ceil(width / stride)]`
+///
+/// # Panics
+/// When a norm is training on one value per channel, whose variance is not defined (PyTorch refuses it too).
+pub fn conv_norm(x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && conv.is_fusable(x.dims()[1]) {
+        return crate::cpu::conv_norm(x, conv, relu);
+    }
+    Reference.conv_norm(x, conv, relu)
+}
+
+/// Ghost module. Fused are those of the paper: a 1×1 primary convolution, and as many ghosts as intrinsic maps.
+///
+/// # Shapes
+/// - `x`: `[batch, in, height, width]`
+/// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`, where the stride is the primary's
+///
+/// # Panics
+/// As [`conv_norm`].
+pub fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && ghost.is_fusable(x.dims()[1]) {
+        return crate::cpu::ghost_module(x, ghost);
+    }
+    Reference.ghost_module(x, ghost)
+}
+
+/// Squeeze-and-excite alone, in burn's own operations; [`ghost_bottleneck`] has it fused.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+/// - output: the same
+pub fn squeeze_excite(x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
+    Reference.squeeze_excite(x, squeeze_excite)
+}
+
+/// Ghost bottleneck. Fused if both of its modules can be.
+///
+/// # Shapes
+/// - `x`: `[batch, in, height, width]`
+/// - output: `[batch, out, ceil(height / stride), ceil(width / stride)]`
+///
+/// # Panics
+/// As [`conv_norm`].
+pub fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && block.is_fusable(x.dims()[1]) {
+        return crate::cpu::ghost_bottleneck(x, block);
+    }
+    Reference.ghost_bottleneck(x, block)
+}
+
+// What does not fit is left to the reference, whose errors name the shapes.
+
+#[cfg(feature = "cpu")]
+impl ConvNormTensors {
+    fn is_square_odd(&self) -> bool {
+        let [_, _, height, width] = self.weight.dims();
+        height == width && height % 2 == 1
+    }
+
+    /// Whether every one of the `channels` has a kernel of its own.
+    fn is_depthwise_of(&self, channels: usize) -> bool {
+        let [out, per_group, ..] = self.weight.dims();
+        self.is_square_odd() && (self.groups, out, per_group) == (channels, channels, 1)
+    }
+
+    fn is_pointwise_of(&self, channels: usize) -> bool {
+        let [_, per_group, height, width] = self.weight.dims();
+        [per_group, height, width, self.stride, self.groups] == [channels, 1, 1, 1, 1]
+    }
+
+    pub(crate) fn is_depthwise(&self) -> bool {
+        self.groups > 1
+    }
+
+    fn is_fusable(&self, in_channels: usize) -> bool {
+        self.is_depthwise_of(in_channels)
+            || (self.is_square_odd() && self.groups == 1 && self.weight.dims()[1] == in_channels)
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl GhostModuleTensors {
+    fn is_fusable(&self, in_channels: usize) -> bool {
+        let half = self.primary.weight.dims()[0];
+        self.primary.is_pointwise_of(in_channels)
+            && self.cheap.is_depthwise_of(half)
+            && self.cheap.stride == 1
+            && self.out_channels == 2 * half
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl GhostBottleneckTensors {
+    fn is_fusable(&self, in_channels: usize) -> bool {
+        let Self { expand, depthwise, squeeze_excite, project, shortcut } = self;
+        let geometry = |conv: &ConvNormTensors| (conv.weight.dims()[2], conv.stride);
+        let expanded = expand.out_channels;
+        let branches_fit = match (depthwise, shortcut) {
+            (Some(main), Some([other, _])) => geometry(main) == geometry(other),
+            (Some(conv), None) | (None, Some([conv, _])) => conv.stride == 1,
+            (None, None) => true,
+        };
+        let shortcut_fits = match shortcut {
+            Some([depthwise, pointwise]) => {
+                depthwise.is_depthwise_of(in_channels)
+                    && pointwise.is_pointwise_of(in_channels)
+                    && pointwise.weight.dims()[0] == project.out_channels
+            }
+            None => in_channels == project.out_channels,
+        };
+        expand.is_fusable(in_channels)
+            && project.is_fusable(expanded)
+            && (expand.relu, project.relu) == (true, false)
+            && geometry(&expand.cheap) == geometry(&project.cheap)
+            && depthwise.as_ref().is_none_or(|conv| conv.is_depthwise_of(expanded))
+            && squeeze_excite.as_ref().is_none_or(|squeeze| squeeze.fits(expanded))
+            && branches_fit
+            && shortcut_fits
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl SqueezeExciteTensors {
+    fn fits(&self, channels: usize) -> bool {
+        let squeezed = self.reduce.dims()[0];
+        self.reduce.dims() == [squeezed, channels, 1, 1] && self.expand.dims() == [channels, squeezed, 1, 1]
+    }
+}

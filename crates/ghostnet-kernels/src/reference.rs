@@ -1,0 +1,93 @@
+//! The operations in burn's own: what every backend can run, and what the kernels are measured against.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::{hard_sigmoid, relu};
+use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
+use burn::tensor::ops::ConvOptions;
+
+use crate::{
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Normed, SqueezeExciteTensors, Statistics,
+};
+
+/// The operations of this crate as compositions of burn's, on any backend and with burn's gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference;
+
+impl Reference {
+    /// See [`norm`](crate::norm).
+    pub fn norm(self, x: Tensor<4>, norm: NormTensors) -> Normed {
+        let NormTensors { weight, bias, running, epsilon } = norm;
+        let device = x.device();
+        match running {
+            Some([mean, variance]) => {
+                let (mean, variance) = (mean.to_device(&device), variance.to_device(&device));
+                Normed { output: batch_norm(x, weight, bias, mean, variance, epsilon), statistics: vec![None] }
+            }
+            None => {
+                let [batch, _, height, width] = x.dims();
+                let result = batch_norm_train(x, weight, bias, epsilon);
+                let (mean, variance) = (result.mean.detach(), result.variance.detach());
+                let statistics = Statistics::new(mean, variance, [batch, height, width]);
+                Normed { output: result.output, statistics: vec![Some(statistics)] }
+            }
+        }
+    }
+
+    /// See [`conv_norm`](crate::conv_norm).
+    pub fn conv_norm(self, x: Tensor<4>, conv: ConvNormTensors, activate: bool) -> Normed {
+        let ConvNormTensors { weight, norm, stride, groups } = conv;
+        let [.., height, width] = weight.dims();
+        let options = ConvOptions::new([stride; 2], [height / 2, width / 2], [1, 1], groups);
+        let normed = self.norm(conv2d(x, weight, None, options), norm);
+        if activate { Normed { output: relu(normed.output), ..normed } } else { normed }
+    }
+
+    /// See [`ghost_module`](crate::ghost_module).
+    pub fn ghost_module(self, x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
+        let GhostModuleTensors { primary, cheap, relu, out_channels } = ghost;
+        let primary = self.conv_norm(x, primary, relu); // [batch, primary, height, width]
+        let cheap = self.conv_norm(primary.output.clone(), cheap, relu); // [batch, cheap, height, width]
+        let output = Tensor::cat(vec![primary.output, cheap.output], 1);
+        // A slice costs a copy and stands in the way of export; at the published sizes it would cut nothing.
+        let output = if output.dims()[1] == out_channels { output } else { output.narrow(1, 0, out_channels) };
+        Normed { output, statistics: [primary.statistics, cheap.statistics].concat() }
+    }
+
+    /// See [`squeeze_excite`](crate::squeeze_excite).
+    pub fn squeeze_excite(self, x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
+        let SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias } = squeeze_excite;
+        let options = || ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
+        let mean = x.clone().mean_dim(3).mean_dim(2); // [batch, channels, 1, 1]
+        let squeezed = relu(conv2d(mean, reduce, Some(reduce_bias), options())); // [batch, squeezed, 1, 1]
+        let gate = conv2d(squeezed, expand, Some(expand_bias), options()); // [batch, channels, 1, 1]
+        x * hard_sigmoid(gate, 1.0 / 6.0, 0.5)
+    }
+
+    /// See [`ghost_bottleneck`](crate::ghost_bottleneck).
+    pub fn ghost_bottleneck(self, x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
+        let mut statistics: Vec<Option<Statistics>> = Vec::new();
+        let mut keep = |normed: Normed| {
+            statistics.extend(normed.statistics);
+            normed.output
+        };
+        let mut map = keep(self.ghost_module(x.clone(), block.expand)); // [batch, expanded, height, width]
+        if let Some(depthwise) = block.depthwise {
+            map = keep(self.conv_norm(map, depthwise, false)); // [batch, expanded, height / stride, width / stride]
+        }
+        if let Some(squeeze_excite) = block.squeeze_excite {
+            map = self.squeeze_excite(map, squeeze_excite);
+        }
+        let map = keep(self.ghost_module(map, block.project)); // [batch, out, height / stride, width / stride]
+        let shortcut = match block.shortcut {
+            Some([depthwise, pointwise]) => {
+                let map = keep(self.conv_norm(x, depthwise, false));
+                keep(self.conv_norm(map, pointwise, false))
+            }
+            None => x,
+        };
+        Normed { output: map + shortcut, statistics }
+    }
+}

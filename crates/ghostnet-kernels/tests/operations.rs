@@ -1,0 +1,413 @@
+//! The kernels against burn's own operations in `f64`: outputs, statistics and all gradients.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use ghostnet_kernels::{
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, InstructionSet, NormTensors, Normed, Reference,
+    SqueezeExciteTensors, conv_norm, ghost_bottleneck, ghost_module, is_supported, layout_conversions,
+};
+
+/// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
+const TOLERANCE: f64 = 1e-4;
+
+/// A small generator of repeatable numbers (Knuth's MMIX constants).
+#[derive(Clone)]
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+
+    /// One of `choices`.
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.next() as usize % choices.len()]
+    }
+
+    /// Uniform in ±1.
+    fn value(&mut self) -> f32 {
+        (self.next() as f32 / (1u64 << 30) as f32) - 1.0
+    }
+}
+
+/// Tensors of a case, kept for their gradients.
+struct Tensors {
+    numbers: Numbers,
+    device: Device,
+    dtype: DType,
+    maps: Vec<Tensor<4>>,
+    vectors: Vec<Tensor<1>>,
+}
+
+impl Tensors {
+    fn new(seed: u64, dtype: DType) -> Self {
+        let device = Device::flex().autodiff();
+        Self { numbers: Numbers(seed), device, dtype, maps: Vec::new(), vectors: Vec::new() }
+    }
+
+    fn data<const D: usize>(&mut self, dims: [usize; D], scale: f32, offset: f32) -> Tensor<D> {
+        let len = dims.iter().product();
+        let values: Vec<f32> = (0..len).map(|_| self.numbers.value() * scale + offset).collect();
+        let data = TensorData::new(values, dims);
+        Tensor::from_data(data.convert_dtype(self.dtype), (&self.device, self.dtype))
+    }
+
+    fn map(&mut self, dims: [usize; 4], scale: f32) -> Tensor<4> {
+        let tensor = self.data(dims, scale, 0.1).require_grad();
+        self.maps.push(tensor.clone());
+        tensor
+    }
+
+    fn vector(&mut self, len: usize, offset: f32) -> Tensor<1> {
+        let tensor = self.data([len], 0.5, offset).require_grad();
+        self.vectors.push(tensor.clone());
+        tensor
+    }
+
+    fn norm(&mut self, channels: usize, training: bool) -> NormTensors {
+        NormTensors {
+            weight: self.vector(channels, 1.0),
+            bias: self.vector(channels, 0.0),
+            running: (!training).then(|| [self.data([channels], 0.3, 0.0), self.data([channels], 0.3, 1.0)]),
+            epsilon: 1e-5,
+        }
+    }
+
+    fn conv(&mut self, [out, input, kernel]: [usize; 3], stride: usize, training: bool) -> ConvNormTensors {
+        let weight = self.map([out, input, kernel, kernel], 1.0 / ((input * kernel * kernel) as f32).sqrt());
+        ConvNormTensors { weight, norm: self.norm(out, training), stride, groups: 1 }
+    }
+
+    fn depthwise(&mut self, channels: usize, kernel: usize, stride: usize, training: bool) -> ConvNormTensors {
+        ConvNormTensors { groups: channels, ..self.conv([channels, 1, kernel], stride, training) }
+    }
+
+    fn ghost(&mut self, [out, input, kernel]: [usize; 3], relu: bool, training: bool) -> GhostModuleTensors {
+        GhostModuleTensors {
+            primary: self.conv([out / 2, input, 1], 1, training),
+            cheap: self.depthwise(out / 2, kernel, 1, training),
+            relu,
+            out_channels: out,
+        }
+    }
+}
+
+/// What an operation gave: named values.
+type Values = Vec<(String, Vec<f64>)>;
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// Output, statistics, and gradients for the gradient `dy` of the output, which is drawn too.
+fn values(mut tensors: Tensors, normed: Normed) -> Values {
+    let dims = normed.output.dims();
+    let dy = tensors.data(dims, 1.0, 0.0);
+    let mut values = vec![("output".to_string(), floats(normed.output.clone()))];
+    for (at, statistics) in normed.statistics.into_iter().enumerate() {
+        if let Some(statistics) = statistics {
+            values.push((format!("mean {at}"), floats(statistics.mean)));
+            values.push((format!("variance {at}"), floats(statistics.variance)));
+        }
+    }
+    let gradients = (normed.output * dy).sum().backward();
+    for (at, map) in tensors.maps.iter().enumerate() {
+        values.push((
+            format!("gradient of map {at} {:?}", map.dims()),
+            floats(map.grad(&gradients).expect("a gradient")),
+        ));
+    }
+    for (at, vector) in tensors.vectors.iter().enumerate() {
+        values.push((format!("gradient of vector {at}"), floats(vector.grad(&gradients).expect("a gradient"))));
+    }
+    values
+}
+
+/// Calls `make` for the kernels and for the reference and compares what they give.
+fn compare(
+    case: &str,
+    seed: u64,
+    kernels: impl Fn(&mut Tensors) -> Normed,
+    reference: impl Fn(&mut Tensors) -> Normed,
+) {
+    let run = |dtype, make: &dyn Fn(&mut Tensors) -> Normed| {
+        let mut tensors = Tensors::new(seed, dtype);
+        let normed = make(&mut tensors);
+        values(tensors, normed)
+    };
+    let (ours, theirs) = (run(DType::F32, &kernels), run(DType::F64, &reference));
+    assert_eq!(ours.len(), theirs.len(), "{case}");
+    for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+        assert_eq!(ours.len(), theirs.len(), "{case}: {name}");
+        let largest = theirs.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+        let difference = ours.iter().zip(theirs).fold(0.0f64, |most, (a, b)| {
+            // NaN must not be passed over.
+            let difference = (a - b).abs();
+            if difference.is_nan() { f64::INFINITY } else { most.max(difference) }
+        });
+        // A bias that the next norm takes away again has a gradient of zero: some hundred terms near one that cancel.
+        assert!(
+            difference <= TOLERANCE * largest.max(1.0),
+            "{case}: {name} differs by {difference:e}, its largest value is {largest:e}, with {:?}",
+            InstructionSet::current()
+        );
+    }
+}
+
+#[test]
+fn convolution_norm_and_activation_equal_the_reference_for_all_kinds_and_odd_sizes() {
+    let mut numbers = Numbers(1);
+    for case in 0..60 {
+        let batch: usize = numbers.pick(&[1, 2, 3]);
+        let (height, width): (usize, usize) = (numbers.pick(&[1, 2, 5, 8, 13]), numbers.pick(&[3, 4, 7, 17]));
+        let (input, out) = (numbers.pick(&[1, 3, 8, 17, 40]), numbers.pick(&[1, 4, 12, 16, 33, 70]));
+        let (kernel, stride) = (numbers.pick(&[1, 3, 5, 7]), numbers.pick(&[1, 2, 3]));
+        let (relu, training, depthwise) =
+            (numbers.pick(&[true, false]), numbers.pick(&[true, true, false]), case % 2 == 0);
+        let name = format!(
+            "case {case}: [{batch}, {input}, {height}, {width}] to {out}, kernel {kernel}, stride {stride}, relu {relu}, \
+             training {training}, depthwise {depthwise}"
+        );
+        if training && batch * height.div_ceil(stride) * width.div_ceil(stride) == 1 {
+            continue;
+        }
+        let make = |tensors: &mut Tensors| {
+            let x = tensors.map([batch, input, height, width], 1.0);
+            let conv = match depthwise {
+                true => tensors.depthwise(input, kernel, stride, training),
+                false => tensors.conv([out, input, kernel], stride, training),
+            };
+            (x, conv)
+        };
+        compare(
+            &name,
+            case,
+            |tensors| {
+                let (x, conv) = make(tensors);
+                assert!(is_supported(&x));
+                conv_norm(x, conv, relu)
+            },
+            |tensors| {
+                let (x, conv) = make(tensors);
+                Reference.conv_norm(x, conv, relu)
+            },
+        );
+    }
+}
+
+#[test]
+fn ghost_modules_equal_the_reference() {
+    let mut numbers = Numbers(2);
+    for case in 0..30 {
+        let (batch, height, width) =
+            (numbers.pick(&[1, 2, 5]), numbers.pick(&[1, 2, 7, 12]), numbers.pick(&[3, 9, 16]));
+        let (input, out) = (numbers.pick(&[1, 16, 24, 50]), numbers.pick(&[2, 16, 24, 34, 120]));
+        let (kernel, relu, training) =
+            (numbers.pick(&[1, 3, 5, 7]), numbers.pick(&[true, false]), numbers.pick(&[true, true, false]));
+        let make = |tensors: &mut Tensors| {
+            let x = tensors.map([batch, input, height, width], 1.0);
+            (x, tensors.ghost([out, input, kernel], relu, training))
+        };
+        compare(
+            &format!(
+                "case {case}: [{batch}, {input}, {height}, {width}] to {out}, cheap kernel {kernel}, relu {relu}, training {training}"
+            ),
+            case,
+            |tensors| {
+                let (x, ghost) = make(tensors);
+                ghost_module(x, ghost)
+            },
+            |tensors| {
+                let (x, ghost) = make(tensors);
+                Reference.ghost_module(x, ghost)
+            },
+        );
+    }
+}
+
+/// A bottleneck of the paper or near it.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    x: [usize; 4],
+    expanded: usize,
+    out: usize,
+    kernel: usize,
+    stride: usize,
+    squeeze: Option<usize>,
+    cheap_kernel: usize,
+    training: bool,
+}
+
+impl Block {
+    fn tensors(self, tensors: &mut Tensors) -> (Tensor<4>, GhostBottleneckTensors) {
+        let Self { x, expanded, out, kernel, stride, squeeze, cheap_kernel, training } = self;
+        let input = x[1];
+        let x = tensors.map(x, 1.0);
+        let block = GhostBottleneckTensors {
+            expand: tensors.ghost([expanded, input, cheap_kernel], true, training),
+            depthwise: (stride > 1).then(|| tensors.depthwise(expanded, kernel, stride, training)),
+            squeeze_excite: squeeze.map(|squeezed| SqueezeExciteTensors {
+                reduce: tensors.map([squeezed, expanded, 1, 1], 0.5),
+                reduce_bias: tensors.vector(squeezed, 0.2),
+                // Large enough for some gates to be clipped on either side.
+                expand: tensors.map([expanded, squeezed, 1, 1], 3.0),
+                expand_bias: tensors.vector(expanded, 0.0),
+            }),
+            project: tensors.ghost([out, expanded, cheap_kernel], false, training),
+            shortcut: (stride > 1 || input != out).then(|| {
+                [tensors.depthwise(input, kernel, stride, training), tensors.conv([out, input, 1], 1, training)]
+            }),
+        };
+        (x, block)
+    }
+}
+
+#[test]
+fn ghost_bottlenecks_equal_the_reference() {
+    let mut numbers = Numbers(3);
+    for case in 0..40 {
+        let block = Block {
+            x: [
+                numbers.pick(&[2, 3]),
+                numbers.pick(&[4, 16, 18, 24]),
+                numbers.pick(&[2, 5, 8]),
+                numbers.pick(&[3, 7, 10]),
+            ],
+            expanded: numbers.pick(&[8, 36, 48, 70]),
+            out: numbers.pick(&[4, 16, 18, 24]),
+            kernel: numbers.pick(&[3, 5]),
+            stride: numbers.pick(&[1, 2]),
+            squeeze: numbers.pick(&[None, Some(4), Some(20)]),
+            cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
+            training: numbers.pick(&[true, true, true, false]),
+        };
+        compare(
+            &format!("case {case}: {block:?}"),
+            case,
+            |tensors| {
+                let (x, block) = block.tensors(tensors);
+                ghost_bottleneck(x, block)
+            },
+            |tensors| {
+                let (x, block) = block.tensors(tensors);
+                Reference.ghost_bottleneck(x, block)
+            },
+        );
+    }
+}
+
+#[test]
+fn maps_pass_from_one_operation_to_the_next_without_a_change_of_layout() {
+    let mut tensors = Tensors::new(4, DType::F32);
+    let images = tensors.data([2, 3, 16, 16], 1.0, 0.0);
+    let stem = tensors.conv([16, 3, 3], 2, true);
+    let block = Block {
+        x: [2, 16, 8, 8],
+        expanded: 48,
+        out: 24,
+        kernel: 3,
+        stride: 2,
+        squeeze: Some(8),
+        cheap_kernel: 3,
+        training: true,
+    };
+    let (_, first) = block.tensors(&mut tensors);
+    let (_, second) = Block { x: [2, 24, 4, 4], stride: 1, ..block }.tensors(&mut tensors);
+    let last = tensors.conv([40, 24, 1], 1, true);
+    let before = layout_conversions();
+    let map = conv_norm(images, stem, true).output;
+    let map = ghost_bottleneck(map, first).output;
+    let map = ghost_bottleneck(map, second).output;
+    let map = conv_norm(map, last, true).output;
+    assert_eq!(layout_conversions(), before, "forward");
+    // The gradient of a mean comes in burn's layout: one conversion, at the end of the chain.
+    map.mean().backward();
+    assert!(layout_conversions() <= before + 1, "backward: {}", layout_conversions() - before);
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut tensors = Tensors::new(5, DType::F32);
+            let block = Block {
+                x: [6, 16, 20, 20],
+                expanded: 48,
+                out: 24,
+                kernel: 5,
+                stride: 2,
+                squeeze: Some(8),
+                cheap_kernel: 3,
+                training: true,
+            };
+            let (x, block) = block.tensors(&mut tensors);
+            let normed = ghost_bottleneck(x, block);
+            values(tensors, normed)
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3, 7] {
+        assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn nan_and_infinity_come_out_where_they_come_out_of_the_reference() {
+    for poison in [f32::NAN, f32::INFINITY] {
+        for training in [true, false] {
+            let make = |tensors: &mut Tensors| {
+                let x = tensors.data([2, 3, 6, 6], 1.0, 0.0);
+                let conv = tensors.depthwise(3, 3, 1, training);
+                let at = TensorData::new(vec![poison], [1, 1, 1, 1]).convert_dtype(tensors.dtype);
+                let at = Tensor::<4>::from_data(at, (&tensors.device, tensors.dtype));
+                (x.slice_assign([1..2, 2..3, 3..4, 3..4], at), conv)
+            };
+            let finite = |normed: Normed| -> Vec<bool> { floats(normed.output).iter().map(|v| v.is_nan()).collect() };
+            let mut tensors = Tensors::new(6, DType::F32);
+            let (x, conv) = make(&mut tensors);
+            let ours = finite(conv_norm(x, conv, true));
+            let (x, conv) = make(&mut Tensors::new(6, DType::F32));
+            assert_eq!(ours, finite(Reference.conv_norm(x, conv, true)), "{poison}, training {training}");
+            assert!(ours.iter().any(|nan| *nan) || poison == f32::INFINITY);
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_of_this_machine_equals_the_reference() {
+    let sets = [("avx512", InstructionSet::Avx512), ("avx2", InstructionSet::Avx2), ("scalar", InstructionSet::Scalar)];
+    for (name, set) in sets {
+        if !set.is_available() || set == InstructionSet::current() {
+            continue;
+        }
+        let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["equal_the_reference", "--skip", "every_instruction_set"])
+            .env("GHOSTNET_SIMD", name)
+            .output()
+            .expect("this test can be run");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("3 passed"), "{name}: all three ran");
+    }
+}
+
+#[test]
+fn a_tensor_that_does_not_fit_is_burns_own_error() {
+    let mut tensors = Tensors::new(7, DType::F32);
+    let x = tensors.data([1, 5, 4, 4], 1.0, 0.0);
+    let conv = tensors.conv([8, 6, 1], 1, false);
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conv_norm(x, conv, false)));
+    assert!(panic.is_err());
+}
+
+#[test]
+fn statistics_of_a_constant_map_are_exact() {
+    let mut tensors = Tensors::new(8, DType::F32);
+    let x = tensors.data([2, 4, 3, 3], 0.0, 2.0);
+    let conv = tensors.depthwise(4, 1, 1, true);
+    let weight: Tensor<4> = Tensor::ones([4, 1, 1, 1], &tensors.device);
+    let normed = conv_norm(x, ConvNormTensors { weight, ..conv }, false);
+    let statistics = normed.statistics.into_iter().next().flatten().expect("it is training");
+    assert_eq!(floats(statistics.mean), [2.0; 4]);
+    assert_eq!(floats(statistics.variance), [0.0; 4]);
+}
