@@ -7,8 +7,8 @@
 use burn::config::Config;
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
-use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
+use ghostnet_kernels::{NormTensors, Statistics};
 
 /// Configuration of a [`BatchNorm`].
 #[derive(Config, Debug)]
@@ -71,33 +71,33 @@ impl BatchNorm {
     /// # Panics
     /// When training on one value per channel, whose variance is not defined (PyTorch refuses it too).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        if x.device().is_autodiff() && self.training.is_enabled() {
-            return self.forward_train(x);
-        }
-        let device = x.device();
-        let mean = self.running_mean.value_sync().to_device(&device);
-        let variance = self.running_var.value_sync().to_device(&device);
-        batch_norm(x, self.weight.val(), self.bias.val(), mean, variance, self.epsilon)
+        let normed = ghostnet_kernels::norm(x.clone(), self.tensors(&x));
+        self.update(normed.statistics.into_iter().next().flatten());
+        normed.output
     }
 
-    fn forward_train(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, _, height, width] = x.dims();
-        let values_per_channel = batch * height * width;
-        assert!(
-            values_per_channel > 1,
-            "batch norm needs more than one value per channel to train, got an input of shape [{batch}, _, {height}, {width}]; \
-             use a larger batch or larger images"
-        );
-        let device = x.device();
-        let result = batch_norm_train(x, self.weight.val(), self.bias.val(), self.epsilon);
+    /// What the kernels take, for an input like `x`: with the running statistics unless the norm is training.
+    pub(crate) fn tensors(&self, x: &Tensor<4>) -> NormTensors {
+        let training = x.device().is_autodiff() && self.training.is_enabled();
+        NormTensors {
+            weight: self.weight.val(),
+            bias: self.bias.val(),
+            running: (!training).then(|| [self.running_mean.value_sync(), self.running_var.value_sync()]),
+            epsilon: self.epsilon,
+        }
+    }
+
+    /// Moves the running statistics towards those of a batch, if there are any.
+    pub(crate) fn update(&self, statistics: Option<Statistics>) {
+        let Some(Statistics { mean, variance, values_per_channel }) = statistics else { return };
         let unbias = values_per_channel as f64 / (values_per_channel - 1) as f64;
         let blend = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
-            let old = running.value_sync().to_device(&device);
+            let old = running.value_sync();
+            let batch = batch.to_device(&old.device());
             running.update((old.mul_scalar(1.0 - self.momentum) + batch.mul_scalar(self.momentum)).detach());
         };
-        blend(&self.running_mean, result.mean.detach());
-        blend(&self.running_var, result.variance.detach().mul_scalar(unbias));
-        result.output
+        blend(&self.running_mean, mean);
+        blend(&self.running_var, variance.mul_scalar(unbias));
     }
 }
 

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
+use ghostnet_kernels::ConvNormTensors;
 
 use crate::{BatchNorm, BatchNormConfig};
 
@@ -62,6 +63,27 @@ impl ConvNorm {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.conv.forward(x))
+        self.forward_activated(x, false)
+    }
+
+    /// [`forward`](Self::forward), then a ReLU.
+    pub fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_activated(x, true)
+    }
+
+    fn forward_activated(&self, x: Tensor<4>, relu: bool) -> Tensor<4> {
+        let normed = ghostnet_kernels::conv_norm(x.clone(), self.tensors(&x), relu);
+        self.norm.update(normed.statistics.into_iter().next().flatten());
+        normed.output
+    }
+
+    /// What the kernels take, for an input like `x`.
+    pub(crate) fn tensors(&self, x: &Tensor<4>) -> ConvNormTensors {
+        ConvNormTensors {
+            weight: self.conv.weight.val(),
+            norm: self.norm.tensors(x),
+            stride: self.conv.stride[0],
+            groups: self.conv.groups,
+        }
     }
 }

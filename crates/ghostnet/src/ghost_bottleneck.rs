@@ -4,6 +4,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use ghostnet_kernels::GhostBottleneckTensors;
 
 use crate::{BlockSpec, ConvNorm, ConvNormConfig, GhostModule, GhostModuleConfig, SqueezeExcite, SqueezeExciteConfig};
 
@@ -94,18 +95,25 @@ impl GhostBottleneck {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut map = self.ghost1.forward(x.clone()); // [batch, expanded, height, width]
-        if let Some(depthwise) = &self.depthwise {
-            map = depthwise.forward(map); // [batch, expanded, height / stride, width / stride]
-        }
-        if let Some(se) = &self.se {
-            map = se.forward(map);
-        }
-        let map = self.ghost2.forward(map); // [batch, out, height / stride, width / stride]
-        let shortcut = match &self.shortcut {
-            Some(shortcut) => shortcut.pointwise.forward(shortcut.depthwise.forward(x)),
-            None => x,
+        let tensors = GhostBottleneckTensors {
+            expand: self.ghost1.tensors(&x),
+            depthwise: self.depthwise.as_ref().map(|conv| conv.tensors(&x)),
+            squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
+            project: self.ghost2.tensors(&x),
+            shortcut: self.shortcut.as_ref().map(|shortcut| shortcut.convs().map(|conv| conv.tensors(&x))),
         };
-        map + shortcut
+        let normed = ghostnet_kernels::ghost_bottleneck(x, tensors);
+        let shortcut = self.shortcut.iter().flat_map(|shortcut| shortcut.convs().map(|conv| &conv.norm));
+        let norms = self.ghost1.norms().into_iter().chain(self.depthwise.as_ref().map(|conv| &conv.norm));
+        for (norm, statistics) in norms.chain(self.ghost2.norms()).chain(shortcut).zip(normed.statistics) {
+            norm.update(statistics);
+        }
+        normed.output
+    }
+}
+
+impl Shortcut {
+    fn convs(&self) -> [&ConvNorm; 2] {
+        [&self.depthwise, &self.pointwise]
     }
 }

@@ -3,10 +3,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use ghostnet_kernels::GhostModuleTensors;
 
-use crate::{ConvNorm, ConvNormConfig};
+use crate::{BatchNorm, ConvNorm, ConvNormConfig};
 
 /// Configuration of a [`GhostModule`].
 #[derive(Config, Debug)]
@@ -80,12 +80,26 @@ impl GhostModule {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let activation = |map: Tensor<4>| if self.relu { relu(map) } else { map };
-        let primary = activation(self.primary_conv.forward(x)); // [batch, primary, height, width]
-        let cheap = activation(self.cheap_operation.forward(primary.clone())); // [batch, cheap, height, width]
-        let maps = Tensor::cat([primary, cheap].into(), 1);
-        // A slice costs a copy and stands in the way of export; at the published sizes it would cut nothing.
-        if maps.dims()[1] == self.out_channels { maps } else { maps.narrow(1, 0, self.out_channels) }
+        let normed = ghostnet_kernels::ghost_module(x.clone(), self.tensors(&x));
+        for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
+            norm.update(statistics);
+        }
+        normed.output
+    }
+
+    /// What the kernels take, for an input like `x`.
+    pub(crate) fn tensors(&self, x: &Tensor<4>) -> GhostModuleTensors {
+        GhostModuleTensors {
+            primary: self.primary_conv.tensors(x),
+            cheap: self.cheap_operation.tensors(x),
+            relu: self.relu,
+            out_channels: self.out_channels,
+        }
+    }
+
+    /// Its norms in the kernels' order.
+    pub(crate) fn norms(&self) -> [&BatchNorm; 2] {
+        [&self.primary_conv.norm, &self.cheap_operation.norm]
     }
 }
 

@@ -160,12 +160,12 @@ impl GhostNet {
             "GhostNet expects images of shape [batch, {}, height, width], got [{batch}, {channels}, {height}, {width}]",
             self.in_channels
         );
-        relu(self.stem.forward(images))
+        self.stem.forward_relu(images)
     }
 
     /// Last 1×1 convolution and its ReLU.
     fn forward_last(&self, map: Tensor<4>) -> Tensor<4> {
-        relu(self.last.forward(map)) // [batch, last channels, height, width]
+        self.last.forward_relu(map) // [batch, last channels, height, width]
     }
 
     /// The hidden layer of the head, an embedding of the image.
@@ -174,8 +174,14 @@ impl GhostNet {
     /// - `map`: the last of [`features`](Self::features)
     /// - output: `[batch, 1280]`
     pub fn forward_embedding(&self, map: Tensor<4>) -> Tensor<2> {
-        let pooled = self.pool.forward(map); // [batch, last channels, 1, 1]
-        relu(self.head.forward(pooled)).flatten(1, 3)
+        let pooled = self.pool.forward(map).flatten::<2>(1, 3); // [batch, last channels]
+        // A 1×1 convolution of single pixels is a matrix product, and burn's gradient of a convolution takes ten times as long.
+        let weight = self.head.weight.val().flatten::<2>(1, 3); // [hidden, last channels]
+        let hidden = pooled.matmul(weight.transpose());
+        relu(match &self.head.bias {
+            Some(bias) => hidden + bias.val().unsqueeze(),
+            None => hidden,
+        })
     }
 
     /// Embedding, dropout and classifier.

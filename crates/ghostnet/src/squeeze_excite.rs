@@ -3,8 +3,8 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::{hard_sigmoid, relu};
 use burn::tensor::{Device, Tensor};
+use ghostnet_kernels::SqueezeExciteTensors;
 
 /// Configuration of a [`SqueezeExcite`].
 #[derive(Config, Debug)]
@@ -39,9 +39,19 @@ impl SqueezeExcite {
     /// - `x`: `[batch, channels, height, width]`
     /// - output: the same
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mean = x.clone().mean_dim(3).mean_dim(2); // [batch, channels, 1, 1]
-        let squeezed = relu(self.conv_reduce.forward(mean)); // [batch, squeezed, 1, 1]
-        let gate = hard_sigmoid(self.conv_expand.forward(squeezed), 1.0 / 6.0, 0.5); // [batch, channels, 1, 1]
-        x * gate
+        ghostnet_kernels::squeeze_excite(x, self.tensors())
+    }
+
+    pub(crate) fn tensors(&self) -> SqueezeExciteTensors {
+        let bias = |conv: &Conv2d| match &conv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([conv.weight.dims()[0]], &conv.weight.device()),
+        };
+        SqueezeExciteTensors {
+            reduce: self.conv_reduce.weight.val(),
+            reduce_bias: bias(&self.conv_reduce),
+            expand: self.conv_expand.weight.val(),
+            expand_bias: bias(&self.conv_expand),
+        }
     }
 }
