@@ -2,6 +2,7 @@
 
 mod block;
 mod buffer;
+mod dense;
 mod depthwise;
 mod matmul;
 mod norm;
@@ -23,9 +24,12 @@ use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, Flex};
 use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor};
 
 use crate::operations::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Normed, SqueezeExciteTensors, Statistics,
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
+    SqueezeExciteTensors, Statistics,
 };
-use operation::{BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, NormInputs, Operation, record};
+use operation::{
+    BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs, Operation, record,
+};
 
 pub use operation::layout_conversions;
 pub use simd::InstructionSet;
@@ -41,7 +45,7 @@ pub fn set_enabled(enabled: bool) {
 
 /// Whether the kernels can take this input: they are [on](set_enabled), and it is `f32` on the CPU backend, with gradients or
 /// without.
-pub fn is_supported(x: &Tensor<4>) -> bool {
+pub fn is_supported<const D: usize>(x: &Tensor<D>) -> bool {
     ENABLED.load(Ordering::Relaxed) && x.dtype() == DType::F32 && x.device().inner() == Device::flex()
 }
 
@@ -87,6 +91,13 @@ pub(crate) fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> N
     call.run(Operation::GhostBottleneck(options), x)
 }
 
+pub(crate) fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
+    let LinearTensors { weight, bias, weight_in_out } = linear;
+    let mut parameters = vec![Parameter::Matrix(weight)];
+    parameters.extend(bias.map(Parameter::Vector));
+    run(Operation::Linear(LinearOptions { weight_in_out }), x, parameters, Vec::new()).0
+}
+
 /// Batch, height and width of a map.
 #[derive(Clone, Copy)]
 struct Size([usize; 3]);
@@ -109,6 +120,7 @@ struct Call {
 
 enum Parameter {
     Weight(Tensor<4>),
+    Matrix(Tensor<2>),
     Vector(Tensor<1>),
 }
 
@@ -128,6 +140,7 @@ impl Parameter {
     fn is_autodiff(&self) -> bool {
         match self {
             Self::Weight(tensor) => tensor.device().is_autodiff(),
+            Self::Matrix(tensor) => tensor.device().is_autodiff(),
             Self::Vector(tensor) => tensor.device().is_autodiff(),
         }
     }
@@ -154,22 +167,7 @@ impl Call {
     fn run(self, operation: Operation, x: Tensor<4>) -> Normed {
         let Self { parameters, norms, maps, .. } = self;
         let training: Vec<bool> = norms.iter().map(|norm| norm.running.is_none()).collect();
-        let strategy = x.device().gradient_checkpointing_strategy();
-        let (output, statistics) = if x.device().is_autodiff() || parameters.iter().any(Parameter::is_autodiff) {
-            match strategy {
-                Some(GradientCheckpointingStrategy::Balanced) => {
-                    run_tracked::<BalancedCheckpointing>(operation, x, parameters, norms)
-                }
-                _ => run_tracked::<NoCheckpointing>(operation, x, parameters, norms),
-            }
-        } else {
-            let parameters = parameters.into_iter().map(|parameter| match parameter {
-                Parameter::Weight(tensor) => untracked(tensor),
-                Parameter::Vector(tensor) => untracked(tensor),
-            });
-            let (y, statistics, _) = operation.forward(untracked(x), Inputs::new(parameters.collect(), norms));
-            (Tensor::from_primitive::<Flex>(y), statistics)
-        };
+        let (output, statistics) = run(operation, x, parameters, norms);
         let statistics: Tensor<1> = Tensor::from_primitive::<Flex>(statistics);
         let mut start = 0;
         let statistics = maps.into_iter().zip(training).map(|((channels, Size(size)), training)| {
@@ -184,20 +182,45 @@ impl Call {
     }
 }
 
-fn run_tracked<C: CheckpointStrategy>(
+/// Runs an operation with or without recording it; also gives the norms' statistics.
+fn run<const D: usize>(
     operation: Operation,
-    x: Tensor<4>,
+    x: Tensor<D>,
     parameters: Vec<Parameter>,
     norms: Vec<NormInputs>,
-) -> (Tensor<4>, FlexTensor)
+) -> (Tensor<D>, FlexTensor) {
+    if x.device().is_autodiff() || parameters.iter().any(Parameter::is_autodiff) {
+        return match x.device().gradient_checkpointing_strategy() {
+            Some(GradientCheckpointingStrategy::Balanced) => {
+                run_tracked::<BalancedCheckpointing, D>(operation, x, parameters, norms)
+            }
+            _ => run_tracked::<NoCheckpointing, D>(operation, x, parameters, norms),
+        };
+    }
+    let parameters = parameters.into_iter().map(|parameter| match parameter {
+        Parameter::Weight(tensor) => untracked(tensor),
+        Parameter::Matrix(tensor) => untracked(tensor),
+        Parameter::Vector(tensor) => untracked(tensor),
+    });
+    let (y, statistics, _) = operation.forward(untracked(x), Inputs::new(parameters.collect(), norms));
+    (Tensor::from_primitive::<Flex>(y), statistics)
+}
+
+fn run_tracked<C: CheckpointStrategy, const D: usize>(
+    operation: Operation,
+    x: Tensor<D>,
+    parameters: Vec<Parameter>,
+    norms: Vec<NormInputs>,
+) -> (Tensor<D>, FlexTensor)
 where
     DispatchTensor: DispatchKindConversion<Autodiff<Flex, C>>,
 {
     let parameters = parameters.into_iter().map(|parameter| match parameter {
         Parameter::Weight(tensor) => tracked::<C, 4>(tensor),
+        Parameter::Matrix(tensor) => tracked::<C, 2>(tensor),
         Parameter::Vector(tensor) => tracked::<C, 1>(tensor),
     });
-    let (y, statistics) = record::<C>(operation, tracked::<C, 4>(x), parameters.collect(), norms);
+    let (y, statistics) = record::<C>(operation, tracked::<C, D>(x), parameters.collect(), norms);
     (Tensor::from_primitive::<Autodiff<Flex, C>>(y), statistics)
 }
 

@@ -11,7 +11,7 @@ mod reference;
 #[cfg(feature = "cpu")]
 pub use cpu::{InstructionSet, is_supported, layout_conversions, set_enabled};
 pub use operations::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Normed, SqueezeExciteTensors, Statistics,
-    conv_norm, ghost_bottleneck, ghost_module, norm, squeeze_excite,
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
+    SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, linear, norm, squeeze_excite,
 };
 pub use reference::Reference;

@@ -73,6 +73,17 @@ pub struct GhostBottleneckTensors {
     pub shortcut: Option<[ConvNormTensors; 2]>,
 }
 
+/// A dense layer.
+#[derive(Clone, Debug)]
+pub struct LinearTensors {
+    /// `[out, in]`, or `[in, out]`.
+    pub weight: Tensor<2>,
+    /// Whether the weight is `[in, out]`, burn's order, rather than PyTorch's.
+    pub weight_in_out: bool,
+    /// `[out]`.
+    pub bias: Option<Tensor<1>>,
+}
+
 /// Mean and variance of a batch, which move the running statistics of a norm that is training.
 #[derive(Clone, Debug)]
 pub struct Statistics {
@@ -156,6 +167,19 @@ pub fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
 /// - output: the same
 pub fn squeeze_excite(x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
     Reference.squeeze_excite(x, squeeze_excite)
+}
+
+/// Dense layer.
+///
+/// # Shapes
+/// - `x`: `[batch, in]`
+/// - output: `[batch, out]`
+pub fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && linear.fits(x.dims()[1]) {
+        return crate::cpu::linear(x, linear);
+    }
+    Reference.linear(x, linear)
 }
 
 /// Ghost bottleneck. Fused if both of its modules can be.
@@ -250,5 +274,14 @@ impl SqueezeExciteTensors {
     fn fits(&self, channels: usize) -> bool {
         let squeezed = self.reduce.dims()[0];
         self.reduce.dims() == [squeezed, channels, 1, 1] && self.expand.dims() == [channels, squeezed, 1, 1]
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl LinearTensors {
+    fn fits(&self, in_channels: usize) -> bool {
+        let [out, input] = self.weight.dims();
+        let (out, input) = if self.weight_in_out { (input, out) } else { (out, input) };
+        input == in_channels && self.bias.as_ref().is_none_or(|bias| bias.dims() == [out])
     }
 }

@@ -9,7 +9,8 @@ use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
 
 use crate::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Normed, SqueezeExciteTensors, Statistics,
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
+    SqueezeExciteTensors, Statistics,
 };
 
 /// The operations of this crate as compositions of burn's, on any backend and with burn's gradients.
@@ -64,6 +65,16 @@ impl Reference {
         let squeezed = relu(conv2d(mean, reduce, Some(reduce_bias), options())); // [batch, squeezed, 1, 1]
         let gate = conv2d(squeezed, expand, Some(expand_bias), options()); // [batch, channels, 1, 1]
         x * hard_sigmoid(gate, 1.0 / 6.0, 0.5)
+    }
+
+    /// See [`linear`](crate::linear).
+    pub fn linear(self, x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
+        let LinearTensors { weight, weight_in_out, bias } = linear;
+        let y = x.matmul(if weight_in_out { weight } else { weight.transpose() });
+        match bias {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        }
     }
 
     /// See [`ghost_bottleneck`](crate::ghost_bottleneck).

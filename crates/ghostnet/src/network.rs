@@ -9,6 +9,7 @@ use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use ghostnet_kernels::LinearTensors;
 
 use crate::{Architecture, ConvNorm, ConvNormConfig, GhostBottleneck, GhostBottleneckConfig};
 
@@ -175,13 +176,10 @@ impl GhostNet {
     /// - output: `[batch, 1280]`
     pub fn forward_embedding(&self, map: Tensor<4>) -> Tensor<2> {
         let pooled = self.pool.forward(map).flatten::<2>(1, 3); // [batch, last channels]
-        // A 1×1 convolution of single pixels is a matrix product, and burn's gradient of a convolution takes ten times as long.
+        // A 1×1 convolution of single pixels is a dense layer, and burn's gradient of a convolution takes ten times as long.
         let weight = self.head.weight.val().flatten::<2>(1, 3); // [hidden, last channels]
-        let hidden = pooled.matmul(weight.transpose());
-        relu(match &self.head.bias {
-            Some(bias) => hidden + bias.val().unsqueeze(),
-            None => hidden,
-        })
+        let bias = self.head.bias.as_ref().map(Param::val);
+        relu(ghostnet_kernels::linear(pooled, LinearTensors { weight, weight_in_out: false, bias }))
     }
 
     /// Embedding, dropout and classifier.
@@ -190,7 +188,10 @@ impl GhostNet {
     /// - `map`: the last of [`features`](Self::features)
     /// - output: `[batch, num_classes]`
     pub fn forward_head(&self, map: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(self.dropout.forward(self.forward_embedding(map)))
+        let weight = self.classifier.weight.val(); // [hidden, num_classes]
+        let bias = self.classifier.bias.as_ref().map(Param::val);
+        let embedding = self.dropout.forward(self.forward_embedding(map));
+        ghostnet_kernels::linear(embedding, LinearTensors { weight, weight_in_out: true, bias })
     }
 }
 

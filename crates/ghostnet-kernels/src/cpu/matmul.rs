@@ -1,6 +1,8 @@
 //! Matrix products on blocks that lie in cache: a convolution's forward pass, and both halves of its backward pass.
 
-use crate::cpu::simd::Simd;
+use rayon::prelude::*;
+
+use crate::cpu::simd::{InstructionSet, Simd, Task, dispatch};
 
 /// `C = A · B` or `C += A · B`, where `A` is `[rows, depth]`, `B` `[depth, columns]` and `C` `[rows, columns]`.
 #[derive(Clone, Copy)]
@@ -44,44 +46,95 @@ pub(crate) fn packed_len(lanes: usize, depth: usize, columns: usize) -> usize {
     depth * columns.next_multiple_of(lanes)
 }
 
-/// Lays out a matrix for [`Right::Packed`]; element `(k, column)` is at `k · k_stride + column · column_stride` of `from`.
-#[inline(always)]
-pub(crate) fn pack<S: Simd>(
-    from: &[f32],
-    [depth, columns]: [usize; 2],
-    [k_stride, column_stride]: [usize; 2],
-    to: &mut [f32],
-) {
-    let mut start = 0;
-    let mut rest = to;
-    while start < columns {
-        let width = panel_vectors::<S>((columns - start).div_ceil(S::LANES)) * S::LANES;
+/// A matrix to be laid out for [`Right::Packed`]; element `(k, column)` is at `k · strides[0] + column · strides[1]`, and one of
+/// the strides is 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Pack<'a> {
+    pub(crate) from: &'a [f32],
+    /// Depth and columns.
+    pub(crate) shape: [usize; 2],
+    pub(crate) strides: [usize; 2],
+}
+
+impl Pack<'_> {
+    /// Writes [`packed_len`] floats.
+    pub(crate) fn run(self, set: InstructionSet, to: &mut [f32]) {
+        let [depth, columns] = self.shape;
+        let mut panels = Vec::new();
+        let mut rest = to;
+        for (start, width) in dispatch(set, Panels(columns)) {
+            let (panel, after) = rest.split_at_mut(depth * width);
+            panels.push((start, width, panel));
+            rest = after;
+        }
+        let pack = |(start, width, to)| dispatch(set, PackPanel { pack: self, start, width, to });
+        // Two threads take some microseconds to start, the time of some ten thousand floats.
+        if depth * columns < 16_384 {
+            panels.into_iter().for_each(pack);
+        } else {
+            panels.into_par_iter().for_each(pack);
+        }
+    }
+}
+
+/// The panels of so many columns: where each starts, and its width.
+struct Panels(usize);
+
+impl Task for Panels {
+    type Output = Vec<(usize, usize)>;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Self::Output {
+        let mut panels = Vec::new();
+        let mut start = 0;
+        while start < self.0 {
+            let width = panel_vectors::<S>((self.0 - start).div_ceil(S::LANES)) * S::LANES;
+            panels.push((start, width));
+            start += width;
+        }
+        panels
+    }
+}
+
+struct PackPanel<'a> {
+    pack: Pack<'a>,
+    start: usize,
+    width: usize,
+    to: &'a mut [f32],
+}
+
+impl Task for PackPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { pack: Pack { from, shape: [depth, columns], strides: [k_stride, column_stride] }, start, width, to } =
+            self;
         let valid = width.min(columns - start);
-        let (panel, after) = rest.split_at_mut(depth * width);
         if column_stride == 1 {
-            for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+            for (k, row) in to.chunks_exact_mut(width).enumerate() {
                 row[..valid].copy_from_slice(&from[k * k_stride + start..][..valid]);
                 row[valid..].fill(0.0);
             }
-        } else {
-            for k0 in (0..depth).step_by(16) {
-                let k1 = (k0 + 16).min(depth);
-                for column in 0..width {
-                    if column < valid {
-                        let base = (start + column) * column_stride;
-                        for k in k0..k1 {
-                            panel[k * width + column] = from[base + k * k_stride];
-                        }
-                    } else {
-                        for k in k0..k1 {
-                            panel[k * width + column] = 0.0;
-                        }
-                    }
+            return;
+        }
+        let whole = [depth / S::LANES * S::LANES, valid / S::LANES * S::LANES];
+        assert!(k_stride == 1 && from.len() >= (columns - 1) * column_stride + depth && to.len() >= depth * width);
+        for column in (0..whole[1]).step_by(S::LANES) {
+            for k in (0..whole[0]).step_by(S::LANES) {
+                // SAFETY: the block lies in both, by the assertion above.
+                unsafe {
+                    let from = from.as_ptr().add((start + column) * column_stride + k);
+                    S::transpose(from, column_stride, to.as_mut_ptr().add(k * width + column), width);
                 }
             }
         }
-        rest = after;
-        start += width;
+        for (k, row) in to.chunks_exact_mut(width).enumerate() {
+            let done = if k < whole[0] { whole[1] } else { 0 };
+            for (column, value) in row.iter_mut().enumerate().skip(done) {
+                *value = if column < valid { from[(start + column) * column_stride + k] } else { 0.0 };
+            }
+        }
     }
 }
 

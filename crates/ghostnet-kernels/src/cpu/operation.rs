@@ -17,6 +17,7 @@ use crate::cpu::block::{
     Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
 };
 use crate::cpu::buffer::Buffer;
+use crate::cpu::dense::{DenseGradients, DenseLayer};
 use crate::cpu::norm::{GradientSums, NormParameters};
 use crate::cpu::patches::Patches;
 use crate::cpu::pointwise::{InputGradient, MapPixels, Sums};
@@ -52,11 +53,18 @@ pub(crate) struct BottleneckOptions {
     pub(crate) shortcut: bool,
 }
 
+/// What a dense layer is, but for its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinearOptions {
+    pub(crate) weight_in_out: bool,
+}
+
 /// A fused operation. Parameters come in the order of the layers: of a convolution its weight, the norm's weight and bias; of
 /// squeeze-and-excite its two weights, each with its bias.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
     ConvNorm(ConvNormOptions),
+    Linear(LinearOptions),
     GhostModule(GhostOptions),
     GhostBottleneck(BottleneckOptions),
 }
@@ -258,8 +266,21 @@ enum ConvRef<'a> {
 impl Operation {
     /// The output; mean and biased variance of every norm, one after the other; and what the way back needs.
     pub(crate) fn forward(self, x: FlexTensor, inputs: Inputs) -> (FlexTensor, FlexTensor, Arc<dyn Saved>) {
+        // Inside the pool, a layer's threads need not be called and waited for from outside it.
+        rayon::scope(|_| self.forward_in_pool(x, inputs))
+    }
+
+    fn forward_in_pool(self, x: FlexTensor, inputs: Inputs) -> (FlexTensor, FlexTensor, Arc<dyn Saved>) {
         let set = InstructionSet::current();
         match self {
+            Self::Linear(options) => {
+                let x = x.to_contiguous();
+                let batch = x.shape()[0];
+                let layer = dense_layer(&x, &inputs, options);
+                let (out, y) = (layer.channels[1], layer.forward(set, values(&x)));
+                let y = tensor(y, Shape::from([batch, out]));
+                (y, statistics([]), Arc::new(SavedLinear { x, inputs, options }))
+            }
             Self::ConvNorm(options) => {
                 let x = ConvInput::new(x, &options);
                 let parameters = Parameters::new(&inputs).conv_norm();
@@ -343,6 +364,33 @@ impl Saved for SavedConv {
                 (Some(Flex::conv2d_x_backward(x.clone(), weight, dz, options)), gradients)
             }
         }
+    }
+}
+
+fn dense_layer<'a>(x: &FlexTensor, inputs: &'a Inputs, options: LinearOptions) -> DenseLayer<'a> {
+    let mut parameters = Parameters::new(inputs);
+    let weight = parameters.next();
+    let bias = (inputs.parameters.len() > 1).then(|| parameters.next());
+    let input = x.shape()[1];
+    DenseLayer { weight, weight_in_out: options.weight_in_out, channels: [input, weight.len() / input], bias }
+}
+
+struct SavedLinear {
+    x: FlexTensor,
+    inputs: Inputs,
+    options: LinearOptions,
+}
+
+impl Saved for SavedLinear {
+    fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+        let layer = dense_layer(&self.x, &self.inputs, self.options);
+        let DenseGradients { x, weight, bias } =
+            layer.backward(InstructionSet::current(), values(&self.x), values(&dy.to_contiguous()));
+        (Some(tensor(x, self.x.shape())), vec![weight, bias])
     }
 }
 
@@ -434,7 +482,7 @@ impl Backward<Flex, PARENTS> for Fused {
         let dy = gradients.consume::<Flex>(&ops.node);
         let mut parents = ops.parents.into_iter();
         let x = parents.next().flatten();
-        let (dx, parameters) = ops.state.0.backward(dy, x.is_some());
+        let (dx, parameters) = rayon::scope(|_| ops.state.0.backward(dy, x.is_some()));
         if let (Some(node), Some(dx)) = (x, dx) {
             gradients.register::<Flex>(node.id, dx);
         }

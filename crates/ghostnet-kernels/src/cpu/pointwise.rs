@@ -2,7 +2,7 @@
 //!
 //! A block is small enough to stay in cache from the loading of its pixels, normed and activated, to the sums of its results.
 
-use crate::cpu::matmul::{Product, Right, pack, packed_len};
+use crate::cpu::matmul::{Pack, Product, Right, packed_len};
 use crate::cpu::norm::{GradientSums, Moments, Normed};
 use crate::cpu::parallel::{groups, map, with_scratch};
 use crate::cpu::rows::{Affine, Gradient, Source, View, load, store};
@@ -113,7 +113,7 @@ impl Pointwise<'_> {
         let block = block_pixels(depth + columns);
         let groups = groups(self.pixels, block, block, 64);
         with_scratch([packed_len(16, depth, columns)], |[packed]| {
-            dispatch(self.set, Pack { from: self.weights, shape: [depth, columns], strides: [1, depth], to: packed });
+            Pack { from: self.weights, shape: [depth, columns], strides: [1, depth] }.run(self.set, packed);
             let packed = &*packed;
             map(&groups, |range| {
                 let stride = depth.next_multiple_of(16);
@@ -146,10 +146,7 @@ impl Pointwise<'_> {
         let packed_len = if input_gradient.is_some() { packed_len(16, columns, depth) } else { 0 };
         with_scratch([packed_len], |[packed]| {
             if input_gradient.is_some() {
-                dispatch(
-                    self.set,
-                    Pack { from: self.weights, shape: [columns, depth], strides: [depth, 1], to: packed },
-                );
+                Pack { from: self.weights, shape: [columns, depth], strides: [depth, 1] }.run(self.set, packed);
             }
             let packed = &*packed;
             let parts = map(&groups, |range| {
@@ -197,22 +194,6 @@ pub(crate) fn merge(parts: Vec<ConvGradients>) -> ConvGradients {
         }
     }
     total
-}
-
-struct Pack<'a> {
-    from: &'a [f32],
-    shape: [usize; 2],
-    strides: [usize; 2],
-    to: &'a mut [f32],
-}
-
-impl Task for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        pack::<S>(self.from, self.shape, self.strides, self.to);
-    }
 }
 
 struct Forward<'a, P> {

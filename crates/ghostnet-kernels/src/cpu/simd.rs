@@ -138,6 +138,16 @@ pub(crate) trait Simd: Copy {
     unsafe fn relu(a: Self::Vector) -> Self::Vector;
     /// `value` where `a` is above zero or NaN, zero elsewhere: the gradient of [`relu`](Self::relu).
     unsafe fn where_positive(a: Self::Vector, value: Self::Vector) -> Self::Vector;
+    /// Transposes a block of `LANES` x `LANES` values, whose rows are `from_stride` apart, to rows `to_stride` apart.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                // SAFETY: the caller's.
+                unsafe { *to.add(column * to_stride + row) = *from.add(row * from_stride + column) };
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -199,6 +209,42 @@ mod x86 {
         #[inline(always)]
         unsafe fn where_positive(a: __m512, value: __m512) -> __m512 {
             unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(a, _mm512_setzero_ps()), value) }
+        }
+        /// Pairs, then fours within each quarter of the vectors, then the quarters: 64 shuffles for 256 values.
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut rows = [_mm512_setzero_ps(); 16];
+                for row in 0..16 {
+                    rows[row] = _mm512_loadu_ps(from.add(row * from_stride));
+                }
+                let mut fours = [_mm512_setzero_ps(); 16];
+                for four in 0..4 {
+                    let [a, b, c, d] = [rows[4 * four], rows[4 * four + 1], rows[4 * four + 2], rows[4 * four + 3]];
+                    let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                    let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                    fours[4 * four] = _mm512_shuffle_ps::<0x44>(ab_low, cd_low);
+                    fours[4 * four + 1] = _mm512_shuffle_ps::<0xee>(ab_low, cd_low);
+                    fours[4 * four + 2] = _mm512_shuffle_ps::<0x44>(ab_high, cd_high);
+                    fours[4 * four + 3] = _mm512_shuffle_ps::<0xee>(ab_high, cd_high);
+                }
+                // Vector `column` of `fours[4 · four + column]` holds, quarter by quarter, columns `column + 4 · quarter` of four
+                // rows.
+                for column in 0..4 {
+                    let [a, b, c, d] = [fours[column], fours[4 + column], fours[8 + column], fours[12 + column]];
+                    let (ab_low, ab_high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+                    let (cd_low, cd_high) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+                    let out = [
+                        _mm512_shuffle_f32x4::<0x88>(ab_low, cd_low),
+                        _mm512_shuffle_f32x4::<0xdd>(ab_low, cd_low),
+                        _mm512_shuffle_f32x4::<0x88>(ab_high, cd_high),
+                        _mm512_shuffle_f32x4::<0xdd>(ab_high, cd_high),
+                    ];
+                    for quarter in 0..4 {
+                        _mm512_storeu_ps(to.add((column + 4 * quarter) * to_stride), out[quarter]);
+                    }
+                }
+            }
         }
     }
 
