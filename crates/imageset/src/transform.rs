@@ -115,6 +115,20 @@ pub enum Transform {
     },
 }
 
+impl Transform {
+    /// Leaves the size of the result to the recipe's `image_size`, whatever size was written.
+    pub fn clear_size(&mut self) {
+        match self {
+            Self::RandomResizedCrop { size, .. }
+            | Self::Resize { size, .. }
+            | Self::CenterCrop { size }
+            | Self::ResizeCenterCrop { size, .. }
+            | Self::PadRandomCrop { size, .. } => *size = None,
+            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } => {}
+        }
+    }
+}
+
 fn default_scale() -> [f64; 2] {
     [0.08, 1.0]
 }

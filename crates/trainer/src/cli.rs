@@ -1,6 +1,7 @@
 //! The command line. Each command is a thin layer over the library; this file says what can be typed, what is printed where
 //! and with which code the program ends: 0 done, 1 ran but failed, 2 usage or recipe error, 130 interrupted after saving.
 
+mod bench;
 mod completions;
 mod data;
 mod eval;
@@ -49,6 +50,9 @@ enum Command {
     /// Look at a data set
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Time training steps, inference or loading on this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -136,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, global, &output),
         Command::Inspect(args) => inspect::run(args),
         Command::Data(command) => data::run(command, global, &output),
+        Command::Bench(command) => bench::run(command, global, &output),
         Command::Completions(args) => completions::run(args),
     };
     match result {

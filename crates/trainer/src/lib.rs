@@ -6,6 +6,7 @@
 #![recursion_limit = "256"]
 
 pub mod batch;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod device;

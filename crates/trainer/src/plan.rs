@@ -93,10 +93,35 @@ pub fn network(model: &crate::recipe::Model, num_classes: usize) -> GhostNetConf
         .with_stem_stride(model.stem_stride)
 }
 
+/// The optimizer of a recipe, which has seen nothing.
+pub fn optimizer(optimizer: &crate::recipe::Optimizer) -> Optimizer {
+    let rule = match optimizer.kind {
+        OptimizerKind::Sgd => Rule::Sgd { momentum: optimizer.momentum(), nesterov: optimizer.nesterov() },
+        OptimizerKind::Adamw => Rule::AdamW { betas: optimizer.betas(), epsilon: optimizer.epsilon() },
+    };
+    Optimizer::new(rule, optimizer.weight_decay)
+}
+
 /// Threads that decode: what the recipe says, or one for each core up to 8.
-fn workers(recipe: &Recipe) -> usize {
+pub fn workers(recipe: &Recipe) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     recipe.data.workers.unwrap_or(cores.min(8))
+}
+
+/// A loader that trains: shuffled, in whole batches.
+pub fn training_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyhow::Result<Loader> {
+    let pipeline = Pipeline::new(&recipe.data.train, recipe.data.image_size).context("`data.train` of the recipe")?;
+    let config = LoaderConfig {
+        batch_size: recipe.data.batch_size,
+        workers: workers(recipe),
+        prefetch_batches: PREFETCH_BATCHES,
+        seed: recipe.seed,
+        shuffle: true,
+        drop_last: true,
+        on_corrupt: recipe.data.on_corrupt,
+        limits: DecodeLimits::default(),
+    };
+    Ok(Loader::new(source, pipeline, config)?)
 }
 
 /// A loader that evaluates a split: in order, nothing dropped.
@@ -153,20 +178,7 @@ impl Plan {
     pub fn new(mut recipe: Recipe, data: Option<PathBuf>) -> anyhow::Result<Self> {
         let data = open_data(&mut recipe, data)?;
         check_fit(&recipe, &data)?;
-        let batch_size = recipe.data.batch_size;
-        let pipeline =
-            Pipeline::new(&recipe.data.train, recipe.data.image_size).context("`data.train` of the recipe")?;
-        let config = LoaderConfig {
-            batch_size,
-            workers: workers(&recipe),
-            prefetch_batches: PREFETCH_BATCHES,
-            seed: recipe.seed,
-            shuffle: true,
-            drop_last: true,
-            on_corrupt: recipe.data.on_corrupt,
-            limits: DecodeLimits::default(),
-        };
-        let train_loader = Loader::new(Arc::clone(&data.train), pipeline, config)?;
+        let train_loader = training_loader(&recipe, Arc::clone(&data.train))?;
         let accumulate = recipe.train.accumulate;
         let steps_per_epoch = (train_loader.batches_per_epoch() / accumulate) as u64;
         if steps_per_epoch == 0 {
@@ -252,12 +264,7 @@ impl Plan {
 
     /// An optimizer that has seen nothing.
     pub fn optimizer(&self) -> Optimizer {
-        let optimizer = &self.recipe.optimizer;
-        let rule = match optimizer.kind {
-            OptimizerKind::Sgd => Rule::Sgd { momentum: optimizer.momentum(), nesterov: optimizer.nesterov() },
-            OptimizerKind::Adamw => Rule::AdamW { betas: optimizer.betas(), epsilon: optimizer.epsilon() },
-        };
-        Optimizer::new(rule, optimizer.weight_decay)
+        optimizer(&self.recipe.optimizer)
     }
 
     /// Whether an evaluation follows step number `step`. The last step always has one.

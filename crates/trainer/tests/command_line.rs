@@ -8,7 +8,20 @@ use scene::{Scene, jpeg, png};
 #[test]
 fn help_is_what_it_was() {
     let scene = Scene::empty();
-    for command in ["", "train", "eval", "predict", "inspect", "data", "data check", "data stats", "completions"] {
+    for command in [
+        "",
+        "train",
+        "eval",
+        "predict",
+        "inspect",
+        "data",
+        "data check",
+        "data stats",
+        "bench",
+        "bench step",
+        "bench loader",
+        "completions",
+    ] {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let name = format!("help {command}").trim().replace(' ', "_");
         insta::assert_snapshot!(name, scene.exchange(&scene.run(&args)));
@@ -70,6 +83,46 @@ fn inspect_counts_the_published_networks() {
         assert_eq!(found["tensors"], 512);
         assert_eq!(found["variant"], "ghostnet");
     }
+}
+
+#[test]
+fn bench_times_steps_inference_and_loading_with_the_kernels_and_without() {
+    let scene = Scene::new();
+    let small = ["--device", "cpu", "--image-size", "32", "--batch-size", "2", "--width", "0.5", "--seconds", "0.05"];
+    for (work, kernels) in [("step", "on"), ("infer", "on"), ("step", "off")] {
+        let args: Vec<&str> = ["bench", work, "--per-layer", "--format", "json"].into_iter().chain(small).collect();
+        let output = scene.command(&args).env("GHOSTNET_KERNELS", kernels).output().expect("ghostnet runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        for key in ["median_ms", "min_ms", "images_per_second", "threads", "arithmetic_floor_ms", "bandwidth_floor_ms"]
+        {
+            assert!(report[key].as_f64().is_some_and(|value| value > 0.0), "{work}: `{key}` is {}", report[key]);
+        }
+        assert_eq!(report["kernels"] == "off", kernels == "off", "{report}");
+        let layers = report["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 18, "stem, sixteen bottlenecks, last convolution");
+        assert_eq!(layers[0]["backward_ms"].is_number(), work == "step");
+        assert!(layers.iter().all(|layer| layer["multiply_adds"].as_u64() > Some(0)));
+    }
+    let output = scene.run(&[
+        "bench",
+        "loader",
+        "--data",
+        "photos",
+        "--batch-size",
+        "6",
+        "--image-size",
+        "32",
+        "--seconds",
+        "0.05",
+        "--workers",
+        "1",
+        "--format",
+        "json",
+    ]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(report["images_per_second"].as_f64() > Some(0.0), "{report}");
+    assert_eq!(report["workers"], 1);
 }
 
 #[test]
@@ -263,6 +316,8 @@ const CASES: &[Case] = &[
     case("a transform that does not exist", |scene| edited(scene, "horizontal_flip", "horizontal_flop"), train!()),
     case("transforms that do not give one size", nothing, train!("--set", "data.val=[{ resize = {} }]")),
     case("TOML that does not parse", |scene| edited(scene, "width = 0.25", "width 0.25"), train!()),
+    case("a benchmark of a step on one image", nothing, &["bench", "step", "--batch-size", "1", "--device", "cpu"]),
+    case("a benchmark of no length", nothing, &["bench", "infer", "--seconds", "0", "--device", "cpu"]),
     case("an unknown flag", nothing, train!("--epochs", "3")),
     case("an unknown device", nothing, &["train", "--device", "gpu"]),
     case("a device that is not compiled in", nothing, &["train", "--config", "recipe.toml", "--device", "ndarray"]),

@@ -1,0 +1,293 @@
+//! How fast this machine does the work: a training step, inference, loading images.
+//!
+//! A figure is a median over repetitions after a warm-up, with its spread. Beside it stand two floors measured in the same run:
+//! the time that the multiply-adds take at the speed of a large matrix product, and the time that the activations take at the
+//! speed of a copy if each is touched as few times as can be.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Distribution, Tensor};
+use ghostnet::{GhostNet, GhostNetConfig};
+use ghostnet_kernels::LinearTensors;
+use imageset::Loader;
+use serde::Serialize;
+
+use crate::optimizer::Optimizer;
+use crate::step::{MicroBatch, StepSettings, Trainee};
+
+/// Passes over the activations that a training step needs at least (written and read going forward; gradients and activations
+/// read and written by both halves of the way back), and inference.
+const STEP_PASSES: f64 = 8.0;
+const INFERENCE_PASSES: f64 = 2.0;
+
+/// A network and what it is given.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The network.
+    pub network: GhostNetConfig,
+    /// Height and width, pixels.
+    pub image_size: usize,
+    /// Images at a time.
+    pub batch_size: usize,
+}
+
+/// Times of one repetition each.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timing {
+    /// Half of the repetitions took less.
+    pub median_ms: f64,
+    /// The quickest.
+    pub min_ms: f64,
+    /// Between the first and the third quarter of the repetitions.
+    pub spread_ms: f64,
+    /// At the median.
+    pub images_per_second: f64,
+    /// How many were timed.
+    pub repetitions: usize,
+}
+
+impl Timing {
+    fn new(mut milliseconds: Vec<f64>, images: usize) -> Self {
+        milliseconds.sort_by(f64::total_cmp);
+        let at = |share: f64| milliseconds[((milliseconds.len() - 1) as f64 * share).round() as usize];
+        Self {
+            median_ms: at(0.5),
+            min_ms: at(0.0),
+            spread_ms: at(0.75) - at(0.25),
+            images_per_second: images as f64 / at(0.5) * 1e3,
+            repetitions: milliseconds.len(),
+        }
+    }
+}
+
+/// What the machine does at its best.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Floors {
+    /// Of a product of large matrices, in billions of multiplications and additions a second.
+    pub gigaflops: f64,
+    /// Read and written by a copy, in billions of bytes a second.
+    pub gigabytes_per_second: f64,
+    /// The work's multiply-adds at that speed.
+    pub arithmetic_floor_ms: f64,
+    /// The work's activations at that speed.
+    pub bandwidth_floor_ms: f64,
+}
+
+/// A part of the network.
+#[derive(Debug, Clone, Serialize)]
+pub struct LayerTiming {
+    /// As in `inspect`.
+    pub name: String,
+    /// Of the whole batch.
+    pub multiply_adds: usize,
+    /// Of the whole batch's activations.
+    pub bytes: usize,
+    /// Median.
+    pub forward_ms: f64,
+    /// Median; with the gradient of the output made of ones and brought into the kernels' layout. Absent in inference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backward_ms: Option<f64>,
+}
+
+/// Repeats for about `seconds`, after a fifth of that as warm-up, and at least five times.
+fn repeat(seconds: f64, images: usize, mut work: impl FnMut()) -> Timing {
+    let timed = |work: &mut dyn FnMut()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    let start = Instant::now();
+    let limit = |share: f64| Duration::from_secs_f64(seconds * share);
+    for repetition in 0.. {
+        if repetition >= 2 && start.elapsed() >= limit(0.2) {
+            break;
+        }
+        timed(&mut work);
+    }
+    let mut milliseconds = Vec::new();
+    let start = Instant::now();
+    while milliseconds.len() < 5 || start.elapsed() < limit(1.0) {
+        milliseconds.push(timed(&mut work));
+    }
+    Timing::new(milliseconds, images)
+}
+
+impl Work {
+    fn images(&self, device: &Device) -> Tensor<4> {
+        let channels = self.network.in_channels;
+        let dims = [self.batch_size, channels, self.image_size, self.image_size];
+        Tensor::random(dims, Distribution::Normal(0.0, 1.0), device)
+    }
+
+    /// Times whole training steps: forward, backward, gradient norm, update. `device` is without autodiff.
+    pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> Timing {
+        let device = device.clone().autodiff();
+        let mut trainee = Some(Trainee::new(self.network.init(&device), optimizer));
+        let images = self.images(&device);
+        let targets =
+            Tensor::full([self.batch_size, self.network.num_classes], 1.0 / self.network.num_classes as f64, &device);
+        repeat(seconds, self.batch_size, || {
+            let batch = MicroBatch { images: images.clone(), targets: targets.clone() };
+            let settings = StepSettings { learning_rate: 1e-4, clip_norm: None };
+            trainee = trainee.take().and_then(|trainee| Some(trainee.step(vec![batch], settings).ok()?.0));
+        })
+    }
+
+    /// Times inference, to the class scores in memory.
+    pub fn infer(&self, device: &Device, seconds: f64) -> Timing {
+        let model = self.network.init(device);
+        let images = self.images(device);
+        repeat(seconds, self.batch_size, || {
+            let _scores = model.forward(images.clone()).into_data();
+        })
+    }
+
+    /// The floors of a training step, or of inference.
+    pub fn floors(&self, device: &Device, training: bool) -> Floors {
+        let size = self.image_size;
+        // Forward, and on the way back the gradients of inputs and of weights.
+        let (products, passes) = if training { (3.0, STEP_PASSES) } else { (1.0, INFERENCE_PASSES) };
+        let multiply_adds = (self.network.multiply_adds(size, size) * self.batch_size) as f64 * products;
+        let values: usize =
+            self.network.layers(size, size).iter().map(|layer| layer.output.iter().product::<usize>()).sum();
+        let bytes = (values * self.batch_size * size_of::<f32>()) as f64 * passes;
+        let (gigaflops, gigabytes_per_second) = (gigaflops(device), gigabytes_per_second());
+        Floors {
+            gigaflops,
+            gigabytes_per_second,
+            arithmetic_floor_ms: 2.0 * multiply_adds / gigaflops / 1e6,
+            bandwidth_floor_ms: bytes / gigabytes_per_second / 1e6,
+        }
+    }
+
+    /// Times the parts of the network one by one.
+    pub fn layers(&self, device: &Device, training: bool, seconds: f64) -> Vec<LayerTiming> {
+        let device = if training { device.clone().autodiff() } else { device.clone() };
+        let model: GhostNet = self.network.init(&device);
+        let blocks = model.stages.iter().enumerate().flat_map(|(stage, blocks)| {
+            (0..blocks.len()).map(move |block| (format!("blocks.{stage}.{block}."), stage, block))
+        });
+        type Part<'a> = (String, Box<dyn Fn(Tensor<4>) -> Tensor<4> + 'a>);
+        let mut parts: Vec<Part<'_>> = vec![("conv_stem".to_string(), Box::new(|x| model.forward_stem(x)))];
+        for (name, stage, block) in blocks {
+            let block = &model.stages[stage][block];
+            parts.push((name, Box::new(|x| block.forward(x))));
+        }
+        parts.push(("blocks.9.0.".to_string(), Box::new(|x| model.last.forward_relu(x))));
+        let counts = self.network.layers(self.image_size, self.image_size);
+        let mut map = self.images(&device);
+        let share = seconds / parts.len() as f64;
+        let mut timings = Vec::new();
+        for (name, forward) in parts {
+            // The images of the first part have no gradient, as in training.
+            let input = if training && !timings.is_empty() { map.detach().require_grad() } else { map };
+            let (mut forward_ms, mut backward_ms) = (Vec::new(), Vec::new());
+            let start = Instant::now();
+            let mut output = None;
+            for repetition in 0.. {
+                if repetition >= 5 && start.elapsed().as_secs_f64() > share {
+                    break;
+                }
+                let at = Instant::now();
+                let y = forward(input.clone());
+                let forward_time = at.elapsed().as_secs_f64() * 1e3;
+                output = Some(y.clone());
+                let at = Instant::now();
+                if training {
+                    y.backward();
+                }
+                // The first one warms up.
+                if repetition > 0 {
+                    forward_ms.push(forward_time);
+                    backward_ms.push(at.elapsed().as_secs_f64() * 1e3);
+                }
+            }
+            let of_part = || counts.iter().filter(|layer| layer.name.starts_with(&name));
+            let values: usize = of_part().map(|layer| layer.output.iter().product::<usize>()).sum();
+            timings.push(LayerTiming {
+                multiply_adds: of_part().map(|layer| layer.multiply_adds).sum::<usize>() * self.batch_size,
+                bytes: values * self.batch_size * size_of::<f32>(),
+                forward_ms: Timing::new(forward_ms, 1).median_ms,
+                backward_ms: training.then(|| Timing::new(backward_ms, 1).median_ms),
+                name: name.trim_end_matches('.').to_string(),
+            });
+            map = match output {
+                Some(output) => output,
+                None => input,
+            };
+        }
+        timings
+    }
+}
+
+/// Times whole epochs of a loader, batch by batch.
+pub fn loader(loader: &Loader, batch_size: usize, seconds: f64) -> anyhow::Result<Timing> {
+    let mut milliseconds = Vec::new();
+    let start = Instant::now();
+    // The first two batches wait for the workers to start.
+    let mut warm = 2;
+    'epochs: for epoch in 0.. {
+        let mut at = Instant::now();
+        for batch in loader.epoch(epoch, 0) {
+            let len = batch?.len();
+            let elapsed = at.elapsed().as_secs_f64() * 1e3;
+            at = Instant::now();
+            if warm > 0 {
+                warm -= 1;
+            } else if len > 0 {
+                milliseconds.push(elapsed * batch_size as f64 / len as f64);
+            }
+            if milliseconds.len() >= 5 && start.elapsed().as_secs_f64() >= seconds {
+                break 'epochs;
+            }
+        }
+    }
+    // Batches come in bursts as workers finish them: only their mean says how many come in a second.
+    let mean_ms = milliseconds.iter().sum::<f64>() / milliseconds.len() as f64;
+    Ok(Timing { images_per_second: batch_size as f64 / mean_ms * 1e3, ..Timing::new(milliseconds, batch_size) })
+}
+
+/// The speed of a product of two matrices of 1024 x 1024 on the device, by the kernels where they are in use.
+fn gigaflops(device: &Device) -> f64 {
+    const SIZE: usize = 1024;
+    let matrix = || Tensor::<2>::random([SIZE, SIZE], Distribution::Normal(0.0, 1.0), device);
+    let (x, weight) = (matrix(), matrix());
+    let timing = repeat(0.5, 1, || {
+        let linear = LinearTensors { weight: weight.clone(), weight_in_out: true, bias: None };
+        // Waits for the device without copying a large result.
+        let _value = ghostnet_kernels::linear(x.clone(), linear).narrow(0, 0, 1).narrow(1, 0, 1).into_data();
+    });
+    2.0 * (SIZE * SIZE * SIZE) as f64 / timing.min_ms / 1e6
+}
+
+/// The speed of a copy by all threads, read and write together, between buffers that no cache holds.
+fn gigabytes_per_second() -> f64 {
+    const FLOATS: usize = 32 << 20;
+    let from = vec![1f32; FLOATS];
+    let mut to = vec![0f32; FLOATS];
+    let part = FLOATS.div_ceil(rayon::current_num_threads());
+    let timing = repeat(0.5, 1, || {
+        rayon::scope(|scope| {
+            for (to, from) in to.chunks_mut(part).zip(from.chunks(part)) {
+                scope.spawn(|_| to.copy_from_slice(from));
+            }
+        });
+    });
+    2.0 * (FLOATS * size_of::<f32>()) as f64 / timing.min_ms / 1e6
+}
+
+/// The most memory that the process has held, in bytes, where the system says so.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// What computes on a device: the instruction set of the kernels, or `off` for burn's own operations.
+pub fn kernels(device: &Device) -> String {
+    if ghostnet_kernels::is_supported(&Tensor::<1>::zeros([1], device)) {
+        format!("{:?}", ghostnet_kernels::InstructionSet::current()).to_lowercase()
+    } else {
+        "off".to_string()
+    }
+}
