@@ -13,6 +13,7 @@ mod pointwise;
 mod rows;
 mod simd;
 mod squeeze;
+mod update;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +28,9 @@ use crate::operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics,
 };
+use crate::update::{AdamW, Sgd};
 use operation::{
-    BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs, Operation, record,
+    BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs, Operation, record, values,
 };
 
 pub use operation::layout_conversions;
@@ -43,16 +45,17 @@ pub fn set_enabled(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
 }
 
-/// Whether the kernels can take this input: they are [on](set_enabled), and it is `f32` on the CPU backend, with gradients or
-/// without.
+/// Whether the kernels can take this input: they are [on](set_enabled), and it is `f32`, not empty, and on the CPU backend, with
+/// gradients or without.
 pub fn is_supported<const D: usize>(x: &Tensor<D>) -> bool {
-    ENABLED.load(Ordering::Relaxed) && x.dtype() == DType::F32 && x.device().inner() == Device::flex()
+    let computable = x.dtype() == DType::F32 && x.dims().iter().all(|&size| size > 0);
+    ENABLED.load(Ordering::Relaxed) && computable && x.device().inner() == Device::flex()
 }
 
 pub(crate) fn conv_norm(x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
     let (kernel_size, stride, depthwise) = (conv.weight.dims()[2], conv.stride, conv.is_depthwise());
     let mut call = Call::new(&x);
-    let out = call.images.map_size(|size| (size - 1) / stride + 1);
+    let out = call.images.map_size(|size| size.div_ceil(stride));
     call.conv_norm(conv, out);
     call.run(Operation::ConvNorm(ConvNormOptions { kernel_size, stride, depthwise, relu }), x)
 }
@@ -76,7 +79,7 @@ pub(crate) fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> N
         shortcut: shortcut.is_some(),
     };
     let mut call = Call::new(&x);
-    let out = call.images.map_size(|size| (size - 1) / options.stride + 1);
+    let out = call.images.map_size(|size| size.div_ceil(options.stride));
     call.ghost_module(expand, call.images);
     if let Some(depthwise) = depthwise {
         call.conv_norm(depthwise, out);
@@ -96,6 +99,46 @@ pub(crate) fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     let mut parameters = vec![Parameter::Matrix(weight)];
     parameters.extend(bias.map(Parameter::Vector));
     run(Operation::Linear(LinearOptions { weight_in_out }), x, parameters, Vec::new()).0
+}
+
+pub(crate) fn sgd(
+    rule: &Sgd,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    buffer: Option<Tensor<1>>,
+) -> (Tensor<1>, Option<Tensor<1>>) {
+    let gradient = contiguous(gradient);
+    let (value, buffer) =
+        rayon::scope(|_| update::sgd(rule, contiguous(value), values(&gradient), buffer.map(contiguous)));
+    (Tensor::from_primitive::<Flex>(value), buffer.map(Tensor::from_primitive::<Flex>))
+}
+
+pub(crate) fn adamw(
+    rule: &AdamW,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    averages: Option<[Tensor<1>; 2]>,
+) -> (Tensor<1>, [Tensor<1>; 2]) {
+    let gradient = contiguous(gradient);
+    let averages = averages.map(|averages| averages.map(contiguous));
+    let (value, averages) = rayon::scope(|_| update::adamw(rule, contiguous(value), values(&gradient), averages));
+    (Tensor::from_primitive::<Flex>(value), averages.map(Tensor::from_primitive::<Flex>))
+}
+
+pub(crate) fn global_norm(gradients: &[Tensor<1>]) -> f64 {
+    rayon::scope(|_| {
+        let squares = gradients.iter().map(|gradient| update::sum_of_squares(values(&contiguous(gradient.clone()))));
+        squares.sum::<f64>().sqrt()
+    })
+}
+
+/// The tensor as all of its memory, from the start and in order.
+fn contiguous(tensor: Tensor<1>) -> FlexTensor {
+    let tensor = untracked(tensor);
+    let whole = tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.storage::<f32>().len() == tensor.layout().num_elements();
+    if whole { tensor } else { FlexTensor::from_data(tensor.into_data()) }
 }
 
 /// Batch, height and width of a map.
@@ -137,11 +180,11 @@ impl From<Tensor<1>> for Parameter {
 }
 
 impl Parameter {
-    fn is_autodiff(&self) -> bool {
+    fn device(&self) -> Device {
         match self {
-            Self::Weight(tensor) => tensor.device().is_autodiff(),
-            Self::Matrix(tensor) => tensor.device().is_autodiff(),
-            Self::Vector(tensor) => tensor.device().is_autodiff(),
+            Self::Weight(tensor) => tensor.device(),
+            Self::Matrix(tensor) => tensor.device(),
+            Self::Vector(tensor) => tensor.device(),
         }
     }
 }
@@ -189,13 +232,13 @@ fn run<const D: usize>(
     parameters: Vec<Parameter>,
     norms: Vec<NormInputs>,
 ) -> (Tensor<D>, FlexTensor) {
-    if x.device().is_autodiff() || parameters.iter().any(Parameter::is_autodiff) {
-        return match x.device().gradient_checkpointing_strategy() {
-            Some(GradientCheckpointingStrategy::Balanced) => {
-                run_tracked::<BalancedCheckpointing, D>(operation, x, parameters, norms)
-            }
-            _ => run_tracked::<NoCheckpointing, D>(operation, x, parameters, norms),
-        };
+    let mut devices = std::iter::once(x.device()).chain(parameters.iter().map(Parameter::device));
+    match devices.find_map(|device| device.gradient_checkpointing_strategy()) {
+        Some(strategy @ GradientCheckpointingStrategy::Balanced) => {
+            return run_tracked::<BalancedCheckpointing, D>(operation, x, parameters, norms, strategy);
+        }
+        Some(strategy) => return run_tracked::<NoCheckpointing, D>(operation, x, parameters, norms, strategy),
+        None => {}
     }
     let parameters = parameters.into_iter().map(|parameter| match parameter {
         Parameter::Weight(tensor) => untracked(tensor),
@@ -211,25 +254,29 @@ fn run_tracked<C: CheckpointStrategy, const D: usize>(
     x: Tensor<D>,
     parameters: Vec<Parameter>,
     norms: Vec<NormInputs>,
+    strategy: GradientCheckpointingStrategy,
 ) -> (Tensor<D>, FlexTensor)
 where
     DispatchTensor: DispatchKindConversion<Autodiff<Flex, C>>,
 {
     let parameters = parameters.into_iter().map(|parameter| match parameter {
-        Parameter::Weight(tensor) => tracked::<C, 4>(tensor),
-        Parameter::Matrix(tensor) => tracked::<C, 2>(tensor),
-        Parameter::Vector(tensor) => tracked::<C, 1>(tensor),
+        Parameter::Weight(tensor) => tracked::<C, 4>(tensor, strategy),
+        Parameter::Matrix(tensor) => tracked::<C, 2>(tensor, strategy),
+        Parameter::Vector(tensor) => tracked::<C, 1>(tensor, strategy),
     });
-    let (y, statistics) = record::<C>(operation, tracked::<C, D>(x), parameters.collect(), norms);
+    let (y, statistics) = record::<C>(operation, tracked::<C, D>(x, strategy), parameters.collect(), norms);
     (Tensor::from_primitive::<Autodiff<Flex, C>>(y), statistics)
 }
 
-/// A tensor of the CPU backend, recorded.
-fn tracked<C: CheckpointStrategy, const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Flex, C>>
+/// A tensor of the CPU backend, recorded as all of an operation's are.
+fn tracked<C: CheckpointStrategy, const D: usize>(
+    tensor: Tensor<D>,
+    strategy: GradientCheckpointingStrategy,
+) -> FloatTensor<Autodiff<Flex, C>>
 where
     DispatchTensor: DispatchKindConversion<Autodiff<Flex, C>>,
 {
-    let tensor = if tensor.device().is_autodiff() { tensor } else { Tensor::from_inner(tensor) };
+    let tensor = tensor.autodiff().with_gradient_checkpointing_strategy(strategy);
     tensor.try_into_primitive::<Autodiff<Flex, C>>().unwrap_or_else(|error| foreign(error))
 }
 

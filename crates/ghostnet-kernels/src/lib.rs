@@ -7,6 +7,8 @@ extern crate alloc;
 mod cpu;
 mod operations;
 mod reference;
+#[cfg(feature = "cpu")]
+mod update;
 
 #[cfg(feature = "cpu")]
 pub use cpu::{InstructionSet, is_supported, layout_conversions, set_enabled};
@@ -15,3 +17,5 @@ pub use operations::{
     SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, linear, norm, squeeze_excite,
 };
 pub use reference::Reference;
+#[cfg(feature = "cpu")]
+pub use update::{AdamW, Sgd, global_norm};

@@ -84,7 +84,7 @@ pub struct LinearTensors {
     pub bias: Option<Tensor<1>>,
 }
 
-/// Mean and variance of a batch, which move the running statistics of a norm that is training.
+/// Mean and variance of a batch, which move the running statistics of a norm that is training. Outside autodiff.
 #[derive(Clone, Debug)]
 pub struct Statistics {
     /// `[channels]`.
@@ -174,6 +174,9 @@ pub fn squeeze_excite(x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Ten
 /// # Shapes
 /// - `x`: `[batch, in]`
 /// - output: `[batch, out]`
+///
+/// # Panics
+/// If the shapes do not fit; the message is burn's.
 pub fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if crate::cpu::is_supported(&x) && linear.fits(x.dims()[1]) {
@@ -182,7 +185,8 @@ pub fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     Reference.linear(x, linear)
 }
 
-/// Ghost bottleneck. Fused if both of its modules can be.
+/// Ghost bottleneck. Fused if it is the paper's: both modules as in [`ghost_module`] and with one cheap kernel, a ReLU in the
+/// first only, one kernel and stride for both branches.
 ///
 /// # Shapes
 /// - `x`: `[batch, in, height, width]`
@@ -201,6 +205,14 @@ pub fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
 // What does not fit is left to the reference, whose errors name the shapes.
 
 #[cfg(feature = "cpu")]
+impl NormTensors {
+    fn fits(&self, channels: usize) -> bool {
+        let mut vectors = [&self.weight, &self.bias].into_iter().chain(self.running.iter().flatten());
+        vectors.all(|vector| vector.dims() == [channels])
+    }
+}
+
+#[cfg(feature = "cpu")]
 impl ConvNormTensors {
     fn is_square_odd(&self) -> bool {
         let [_, _, height, width] = self.weight.dims();
@@ -210,12 +222,13 @@ impl ConvNormTensors {
     /// Whether every one of the `channels` has a kernel of its own.
     fn is_depthwise_of(&self, channels: usize) -> bool {
         let [out, per_group, ..] = self.weight.dims();
-        self.is_square_odd() && (self.groups, out, per_group) == (channels, channels, 1)
+        let fits = self.is_square_odd() && self.norm.fits(out) && self.stride > 0;
+        fits && (self.groups, out, per_group) == (channels, channels, 1)
     }
 
     fn is_pointwise_of(&self, channels: usize) -> bool {
-        let [_, per_group, height, width] = self.weight.dims();
-        [per_group, height, width, self.stride, self.groups] == [channels, 1, 1, 1, 1]
+        let [out, per_group, height, width] = self.weight.dims();
+        self.norm.fits(out) && [per_group, height, width, self.stride, self.groups] == [channels, 1, 1, 1, 1]
     }
 
     pub(crate) fn is_depthwise(&self) -> bool {
@@ -223,8 +236,9 @@ impl ConvNormTensors {
     }
 
     fn is_fusable(&self, in_channels: usize) -> bool {
-        self.is_depthwise_of(in_channels)
-            || (self.is_square_odd() && self.groups == 1 && self.weight.dims()[1] == in_channels)
+        let [out, per_group, ..] = self.weight.dims();
+        let ordinary = self.groups == 1 && per_group == in_channels && self.is_square_odd() && self.norm.fits(out);
+        self.stride > 0 && (ordinary || self.is_depthwise_of(in_channels))
     }
 }
 
@@ -273,7 +287,10 @@ impl GhostBottleneckTensors {
 impl SqueezeExciteTensors {
     fn fits(&self, channels: usize) -> bool {
         let squeezed = self.reduce.dims()[0];
-        self.reduce.dims() == [squeezed, channels, 1, 1] && self.expand.dims() == [channels, squeezed, 1, 1]
+        self.reduce.dims() == [squeezed, channels, 1, 1]
+            && self.expand.dims() == [channels, squeezed, 1, 1]
+            && self.reduce_bias.dims() == [squeezed]
+            && self.expand_bias.dims() == [channels]
     }
 }
 

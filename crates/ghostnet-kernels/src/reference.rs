@@ -30,7 +30,7 @@ impl Reference {
             None => {
                 let [batch, _, height, width] = x.dims();
                 let result = batch_norm_train(x, weight, bias, epsilon);
-                let (mean, variance) = (result.mean.detach(), result.variance.detach());
+                let (mean, variance) = (result.mean.without_autodiff(), result.variance.without_autodiff());
                 let statistics = Statistics::new(mean, variance, [batch, height, width]);
                 Normed { output: result.output, statistics: vec![Some(statistics)] }
             }

@@ -2,8 +2,9 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, NormTensors, Normed,
-    Reference, SqueezeExciteTensors, conv_norm, ghost_bottleneck, ghost_module, is_supported, linear,
+    AdamW, ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, NormTensors,
+    Normed, Reference, Sgd, SqueezeExciteTensors, conv_norm, ghost_bottleneck, ghost_module, global_norm, is_supported,
+    linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -64,7 +65,9 @@ impl Tensors {
         tensor
     }
 
-    fn norm(&mut self, channels: usize, training: bool) -> NormTensors {
+    /// A norm that is training or, if `training` is `None`, one in three that is not.
+    fn norm(&mut self, channels: usize, training: Option<bool>) -> NormTensors {
+        let training = training.unwrap_or_else(|| self.numbers.pick(&[true, true, false]));
         NormTensors {
             weight: self.vector(channels, 1.0),
             bias: self.vector(channels, 0.0),
@@ -73,16 +76,16 @@ impl Tensors {
         }
     }
 
-    fn conv(&mut self, [out, input, kernel]: [usize; 3], stride: usize, training: bool) -> ConvNormTensors {
+    fn conv(&mut self, [out, input, kernel]: [usize; 3], stride: usize, training: Option<bool>) -> ConvNormTensors {
         let weight = self.map([out, input, kernel, kernel], 1.0 / ((input * kernel * kernel) as f32).sqrt());
         ConvNormTensors { weight, norm: self.norm(out, training), stride, groups: 1 }
     }
 
-    fn depthwise(&mut self, channels: usize, kernel: usize, stride: usize, training: bool) -> ConvNormTensors {
+    fn depthwise(&mut self, channels: usize, kernel: usize, stride: usize, training: Option<bool>) -> ConvNormTensors {
         ConvNormTensors { groups: channels, ..self.conv([channels, 1, kernel], stride, training) }
     }
 
-    fn ghost(&mut self, [out, input, kernel]: [usize; 3], relu: bool, training: bool) -> GhostModuleTensors {
+    fn ghost(&mut self, [out, input, kernel]: [usize; 3], relu: bool, training: Option<bool>) -> GhostModuleTensors {
         GhostModuleTensors {
             primary: self.conv([out / 2, input, 1], 1, training),
             cheap: self.depthwise(out / 2, kernel, 1, training),
@@ -174,8 +177,8 @@ fn convolution_norm_and_activation_equal_the_reference_for_all_kinds_and_odd_siz
         let make = |tensors: &mut Tensors| {
             let x = tensors.map([batch, input, height, width], 1.0);
             let conv = match depthwise {
-                true => tensors.depthwise(input, kernel, stride, training),
-                false => tensors.conv([out, input, kernel], stride, training),
+                true => tensors.depthwise(input, kernel, stride, Some(training)),
+                false => tensors.conv([out, input, kernel], stride, Some(training)),
             };
             (x, conv)
         };
@@ -203,14 +206,14 @@ fn ghost_modules_equal_the_reference() {
             (numbers.pick(&[1, 2, 5]), numbers.pick(&[1, 2, 7, 12]), numbers.pick(&[3, 9, 16]));
         let (input, out) = (numbers.pick(&[1, 16, 24, 50]), numbers.pick(&[2, 16, 24, 34, 120]));
         let (kernel, relu, training) =
-            (numbers.pick(&[1, 3, 5, 7]), numbers.pick(&[true, false]), numbers.pick(&[true, true, false]));
+            (numbers.pick(&[1, 3, 5, 7]), numbers.pick(&[true, false]), numbers.pick(&[Some(true), None, Some(false)]));
         let make = |tensors: &mut Tensors| {
             let x = tensors.map([batch, input, height, width], 1.0);
             (x, tensors.ghost([out, input, kernel], relu, training))
         };
         compare(
             &format!(
-                "case {case}: [{batch}, {input}, {height}, {width}] to {out}, cheap kernel {kernel}, relu {relu}, training {training}"
+                "case {case}: [{batch}, {input}, {height}, {width}] to {out}, cheap kernel {kernel}, relu {relu}, training {training:?}"
             ),
             case,
             |tensors| {
@@ -235,7 +238,7 @@ struct Block {
     stride: usize,
     squeeze: Option<usize>,
     cheap_kernel: usize,
-    training: bool,
+    training: Option<bool>,
 }
 
 impl Block {
@@ -279,7 +282,7 @@ fn ghost_bottlenecks_equal_the_reference() {
             stride: numbers.pick(&[1, 2]),
             squeeze: numbers.pick(&[None, Some(4), Some(20)]),
             cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
-            training: numbers.pick(&[true, true, true, false]),
+            training: numbers.pick(&[Some(true), None, None, Some(false)]),
         };
         compare(
             &format!("case {case}: {block:?}"),
@@ -293,6 +296,74 @@ fn ghost_bottlenecks_equal_the_reference() {
                 Reference.ghost_bottleneck(x, block)
             },
         );
+    }
+}
+
+/// Central differences of the sum of `output · dy` over a few values of every parameter and of the input.
+#[test]
+fn gradients_of_a_bottleneck_are_its_finite_differences() {
+    const STEP: f64 = 1e-2;
+    // A gate that is clipped or an activation that switches within a step would have no difference to speak of: without
+    // squeeze-and-excite, and with biases that keep the first module active.
+    let block = Block {
+        x: [2, 4, 4, 4],
+        expanded: 8,
+        out: 6,
+        kernel: 3,
+        stride: 2,
+        squeeze: None,
+        cheap_kernel: 3,
+        training: Some(true),
+    };
+    let make = || {
+        let mut tensors = Tensors::new(11, DType::F32);
+        let (x, mut block) = block.tensors(&mut tensors);
+        for conv in [&mut block.expand.primary, &mut block.expand.cheap] {
+            conv.norm.bias = Tensor::full([4], 4.0, &tensors.device).require_grad();
+        }
+        let dy = tensors.data([2, 6, 2, 2], 1.0, 0.0);
+        (x, block, dy)
+    };
+    let objective =
+        |x: Tensor<4>, block: GhostBottleneckTensors, dy: Tensor<4>| (ghost_bottleneck(x, block).output * dy).sum();
+    let (x, tensors, dy) = make();
+    let (weight, scale) = (tensors.expand.primary.weight.clone(), tensors.project.cheap.norm.weight.clone());
+    let gradients = objective(x.clone(), tensors, dy).backward();
+    let gradient_of_x = floats(x.grad(&gradients).expect("a gradient"));
+    let gradient_of_weight = floats(weight.grad(&gradients).expect("a gradient"));
+    let gradient_of_scale = floats(scale.grad(&gradients).expect("a gradient"));
+    let largest = gradient_of_x.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    assert!(largest > 1e-2, "there is something to measure");
+
+    fn moved<const D: usize>(tensor: &Tensor<D>, at: usize, by: f64) -> Tensor<D> {
+        let dims = tensor.dims();
+        let mut values: Vec<f32> = tensor.to_data().iter::<f32>().collect();
+        values[at] += by as f32;
+        Tensor::from_data(TensorData::new(values, dims), &tensor.device())
+    }
+    let difference = |change: &dyn Fn(&mut Tensor<4>, &mut GhostBottleneckTensors, f64)| {
+        let at = |by: f64| {
+            let (mut x, mut tensors, dy) = make();
+            change(&mut x, &mut tensors, by);
+            f64::from(objective(x, tensors, dy).into_scalar::<f32>())
+        };
+        (at(STEP) - at(-STEP)) / (2.0 * STEP)
+    };
+    for at in [0, 5, 17, 60, 127] {
+        let numeric = difference(&|x, _, by| *x = moved(x, at, by));
+        assert!((numeric - gradient_of_x[at]).abs() < 2e-2, "x[{at}]: {numeric} and {}", gradient_of_x[at]);
+    }
+    for at in [0, 7, 15] {
+        let numeric = difference(&|_, tensors, by| {
+            tensors.expand.primary.weight = moved(&tensors.expand.primary.weight, at, by);
+        });
+        assert!((numeric - gradient_of_weight[at]).abs() < 2e-2, "weight[{at}]: {numeric}, {}", gradient_of_weight[at]);
+    }
+    for at in [0, 2] {
+        let numeric = difference(&|_, tensors, by| {
+            tensors.project.cheap.norm.weight = moved(&tensors.project.cheap.norm.weight, at, by);
+        });
+        assert!((numeric - gradient_of_scale[at]).abs() < 2e-2, "scale[{at}]: {numeric}, {}", gradient_of_scale[at]);
     }
 }
 
@@ -340,7 +411,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
                 stride: 2,
                 squeeze: Some(8),
                 cheap_kernel: 3,
-                training: true,
+                training: Some(true),
             };
             let (x, block) = block.tensors(&mut tensors);
             let normed = ghost_bottleneck(x, block);
@@ -359,17 +430,17 @@ fn nan_and_infinity_come_out_where_they_come_out_of_the_reference() {
         for training in [true, false] {
             let make = |tensors: &mut Tensors| {
                 let x = tensors.data([2, 3, 6, 6], 1.0, 0.0);
-                let conv = tensors.depthwise(3, 3, 1, training);
+                let conv = tensors.depthwise(3, 3, 1, Some(training));
                 let at = TensorData::new(vec![poison], [1, 1, 1, 1]).convert_dtype(tensors.dtype);
                 let at = Tensor::<4>::from_data(at, (&tensors.device, tensors.dtype));
                 (x.slice_assign([1..2, 2..3, 3..4, 3..4], at), conv)
             };
-            let finite = |normed: Normed| -> Vec<bool> { floats(normed.output).iter().map(|v| v.is_nan()).collect() };
+            let is_nan = |normed: Normed| -> Vec<bool> { floats(normed.output).iter().map(|v| v.is_nan()).collect() };
             let mut tensors = Tensors::new(6, DType::F32);
             let (x, conv) = make(&mut tensors);
-            let ours = finite(conv_norm(x, conv, true));
+            let ours = is_nan(conv_norm(x, conv, true));
             let (x, conv) = make(&mut Tensors::new(6, DType::F32));
-            assert_eq!(ours, finite(Reference.conv_norm(x, conv, true)), "{poison}, training {training}");
+            assert_eq!(ours, is_nan(Reference.conv_norm(x, conv, true)), "{poison}, training {training}");
             assert!(ours.iter().any(|nan| *nan) || poison == f32::INFINITY);
         }
     }
@@ -377,7 +448,12 @@ fn nan_and_infinity_come_out_where_they_come_out_of_the_reference() {
 
 #[test]
 fn every_instruction_set_of_this_machine_equals_the_reference() {
-    let sets = [("avx512", InstructionSet::Avx512), ("avx2", InstructionSet::Avx2), ("scalar", InstructionSet::Scalar)];
+    let sets = [
+        ("avx512", InstructionSet::Avx512),
+        ("avx2", InstructionSet::Avx2),
+        ("neon", InstructionSet::Neon),
+        ("scalar", InstructionSet::Scalar),
+    ];
     for (name, set) in sets {
         if !set.is_available() || set == InstructionSet::current() {
             continue;
@@ -388,7 +464,10 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
             .output()
             .expect("this test can be run");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
-        assert!(String::from_utf8_lossy(&output.stdout).contains("4 passed"), "{name}: all three ran");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("result: ok. 4 passed; 0 failed"),
+            "{name}: all three ran"
+        );
     }
 }
 
@@ -396,19 +475,84 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
 fn a_tensor_that_does_not_fit_is_burns_own_error() {
     let mut tensors = Tensors::new(7, DType::F32);
     let x = tensors.data([1, 5, 4, 4], 1.0, 0.0);
-    let conv = tensors.conv([8, 6, 1], 1, false);
+    let conv = tensors.conv([8, 6, 1], 1, Some(false));
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conv_norm(x, conv, false)));
     assert!(panic.is_err());
+    // A norm of fewer channels than the convolution has.
+    let x = tensors.data([1, 100, 3, 1], 1.0, 0.0);
+    let conv = tensors.depthwise(100, 3, 1, Some(true));
+    let conv = ConvNormTensors { norm: tensors.norm(8, Some(true)), ..conv };
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conv_norm(x, conv, false)));
+    assert!(panic.is_err());
+}
+
+#[test]
+fn a_parameter_outside_autodiff_is_a_constant_with_gradient_checkpointing_and_without() {
+    for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
+        let mut tensors = Tensors { device: device.clone(), ..Tensors::new(12, DType::F32) };
+        let x = tensors.map([2, 6, 5, 5], 1.0);
+        let mut ghost = tensors.ghost([8, 6, 3], true, Some(true));
+        ghost.primary.weight = ghost.primary.weight.without_autodiff();
+        let scale = ghost.cheap.norm.weight.clone();
+        let gradients = ghost_module(x.clone(), ghost).output.powi_scalar(2).sum().backward();
+        assert!(scale.grad(&gradients).is_some() && x.grad(&gradients).is_some());
+    }
 }
 
 #[test]
 fn statistics_of_a_constant_map_are_exact() {
     let mut tensors = Tensors::new(8, DType::F32);
     let x = tensors.data([2, 4, 3, 3], 0.0, 2.0);
-    let conv = tensors.depthwise(4, 1, 1, true);
+    let conv = tensors.depthwise(4, 1, 1, Some(true));
     let weight: Tensor<4> = Tensor::ones([4, 1, 1, 1], &tensors.device);
     let normed = conv_norm(x, ConvNormTensors { weight, ..conv }, false);
     let statistics = normed.statistics.into_iter().next().flatten().expect("it is training");
     assert_eq!(floats(statistics.mean), [2.0; 4]);
     assert_eq!(floats(statistics.variance), [0.0; 4]);
+}
+
+#[test]
+fn optimizer_updates_are_the_reference_to_the_last_bit() {
+    let device = Device::flex();
+    let mut numbers = Numbers(10);
+    let mut vector = |len: usize| {
+        let values: Vec<f32> = (0..len).map(|_| numbers.value()).collect();
+        Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
+    };
+    let bits = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+    for len in [1, 7, 1000, 100_003] {
+        let value = vector(len);
+        for weight_decay in [0.0, 0.05] {
+            for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
+                let rule = Sgd { momentum, nesterov, weight_decay, learning_rate: 0.1 };
+                let (mut ours, mut theirs) = ((value.clone(), None), (value.clone(), None));
+                for _ in 0..3 {
+                    let gradient = vector(len);
+                    ours = rule.update(ours.0, gradient.clone(), ours.1);
+                    theirs = Reference.sgd(&rule, theirs.0, gradient, theirs.1);
+                    assert_eq!(bits(&ours.0), bits(&theirs.0), "{rule:?}, {len}");
+                    assert_eq!(ours.1.as_ref().map(bits), theirs.1.as_ref().map(bits), "{rule:?}, {len}");
+                }
+            }
+            let (mut ours, mut theirs) = ((value.clone(), None), (value.clone(), None));
+            for step in 1..=3 {
+                let rule = AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay, learning_rate: 3e-3, step };
+                let gradient = vector(len);
+                let (next, averages) = rule.update(ours.0, gradient.clone(), ours.1);
+                ours = (next, Some(averages));
+                let (next, averages) = Reference.adamw(&rule, theirs.0, gradient, theirs.1);
+                theirs = (next, Some(averages));
+                assert_eq!(bits(&ours.0), bits(&theirs.0), "{rule:?}, {len}");
+                assert_eq!(
+                    ours.1.as_ref().map(|averages| averages.each_ref().map(bits)),
+                    theirs.1.as_ref().map(|averages| averages.each_ref().map(bits)),
+                    "{rule:?}, {len}"
+                );
+            }
+        }
+        let norm = global_norm(&[value.clone(), vector(len)]);
+        assert!(norm.is_finite() && norm > 0.0);
+        let ones = Tensor::<1>::ones([len], &device);
+        assert_eq!(global_norm(&[ones.clone(), ones]), (2.0 * len as f64).sqrt());
+    }
 }

@@ -44,7 +44,15 @@ impl ConvNormConfig {
 
     /// Weights uniform in ± 1 / sqrt(fan_in), PyTorch's default: neither the official code nor timm initialises anything.
     /// It is burn's default too.
+    ///
+    /// # Panics
+    /// If the kernel has no centre.
     pub fn init(&self, device: &Device) -> ConvNorm {
+        assert!(
+            self.kernel_size % 2 == 1,
+            "the kernel of a convolution with norm must be odd, got {}",
+            self.kernel_size
+        );
         let padding = self.kernel_size / 2;
         ConvNorm {
             conv: Conv2dConfig::new([self.in_channels, self.out_channels], [self.kernel_size; 2])

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use burn::tensor::{Device, Distribution, Tensor};
 use ghostnet::{GhostNet, GhostNetConfig};
 use ghostnet_kernels::LinearTensors;
@@ -15,8 +16,9 @@ use serde::Serialize;
 use crate::optimizer::Optimizer;
 use crate::step::{MicroBatch, StepSettings, Trainee};
 
-/// Passes over the activations that a training step needs at least (written and read going forward; gradients and activations
-/// read and written by both halves of the way back), and inference.
+/// Passes over the activations that a training step needs at least: each is written and read going forward; going back it is
+/// read for its norm and for the weights' gradients, and its own gradient is written, and read for the norm, for the weights and
+/// for what lies before. Inference writes and reads it.
 const STEP_PASSES: f64 = 8.0;
 const INFERENCE_PASSES: f64 = 2.0;
 
@@ -89,12 +91,12 @@ pub struct LayerTiming {
     pub backward_ms: Option<f64>,
 }
 
-/// Repeats for about `seconds`, after a fifth of that as warm-up, and at least five times.
-fn repeat(seconds: f64, images: usize, mut work: impl FnMut()) -> Timing {
-    let timed = |work: &mut dyn FnMut()| {
+/// Repeats for about `seconds`, after a fifth of that as warm-up, and at least five times; less if `work` says `false`.
+fn repeat(seconds: f64, images: usize, mut work: impl FnMut() -> bool) -> Timing {
+    let timed = |work: &mut dyn FnMut() -> bool| {
         let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64() * 1e3
+        let goes_on = work();
+        (start.elapsed().as_secs_f64() * 1e3, goes_on)
     };
     let start = Instant::now();
     let limit = |share: f64| Duration::from_secs_f64(seconds * share);
@@ -107,7 +109,11 @@ fn repeat(seconds: f64, images: usize, mut work: impl FnMut()) -> Timing {
     let mut milliseconds = Vec::new();
     let start = Instant::now();
     while milliseconds.len() < 5 || start.elapsed() < limit(1.0) {
-        milliseconds.push(timed(&mut work));
+        let (time, goes_on) = timed(&mut work);
+        milliseconds.push(time);
+        if !goes_on {
+            break;
+        }
     }
     Timing::new(milliseconds, images)
 }
@@ -120,17 +126,29 @@ impl Work {
     }
 
     /// Times whole training steps: forward, backward, gradient norm, update. `device` is without autodiff.
-    pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> Timing {
+    pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> anyhow::Result<Timing> {
         let device = device.clone().autodiff();
         let mut trainee = Some(Trainee::new(self.network.init(&device), optimizer));
         let images = self.images(&device);
         let targets =
             Tensor::full([self.batch_size, self.network.num_classes], 1.0 / self.network.num_classes as f64, &device);
-        repeat(seconds, self.batch_size, || {
+        let mut failure = None;
+        let timing = repeat(seconds, self.batch_size, || {
             let batch = MicroBatch { images: images.clone(), targets: targets.clone() };
             let settings = StepSettings { learning_rate: 1e-4, clip_norm: None };
-            trainee = trainee.take().and_then(|trainee| Some(trainee.step(vec![batch], settings).ok()?.0));
-        })
+            trainee = trainee.take().and_then(|trainee| match trainee.step(vec![batch], settings) {
+                Ok((trainee, _)) => Some(trainee),
+                Err(error) => {
+                    failure = Some(error);
+                    None
+                }
+            });
+            failure.is_none()
+        });
+        match failure {
+            Some(failure) => Err(failure).context("the network went astray on random images"),
+            None => Ok(timing),
+        }
     }
 
     /// Times inference, to the class scores in memory.
@@ -139,6 +157,7 @@ impl Work {
         let images = self.images(device);
         repeat(seconds, self.batch_size, || {
             let _scores = model.forward(images.clone()).into_data();
+            true
         })
     }
 
@@ -222,6 +241,7 @@ impl Work {
 
 /// Times whole epochs of a loader, batch by batch.
 pub fn loader(loader: &Loader, batch_size: usize, seconds: f64) -> anyhow::Result<Timing> {
+    anyhow::ensure!(loader.batches_per_epoch() > 0, "there are fewer images than one batch has: {batch_size}");
     let mut milliseconds = Vec::new();
     let start = Instant::now();
     // The first two batches wait for the workers to start.
@@ -256,6 +276,7 @@ fn gigaflops(device: &Device) -> f64 {
         let linear = LinearTensors { weight: weight.clone(), weight_in_out: true, bias: None };
         // Waits for the device without copying a large result.
         let _value = ghostnet_kernels::linear(x.clone(), linear).narrow(0, 0, 1).narrow(1, 0, 1).into_data();
+        true
     });
     2.0 * (SIZE * SIZE * SIZE) as f64 / timing.min_ms / 1e6
 }
@@ -272,6 +293,7 @@ fn gigabytes_per_second() -> f64 {
                 scope.spawn(|_| to.copy_from_slice(from));
             }
         });
+        true
     });
     2.0 * (FLOATS * size_of::<f32>()) as f64 / timing.min_ms / 1e6
 }

@@ -1,4 +1,4 @@
-//! Optimizers with PyTorch's arithmetic, over parameters known by name.
+//! Optimizers with PyTorch's arithmetic, over parameters known by name. The arithmetic itself is in `ghostnet-kernels`.
 //!
 //! They are written here rather than taken from burn because their state has to travel: it is kept by timm's tensor names, so a
 //! checkpoint's optimizer file can be read by anything that reads safetensors and belongs to the weights beside it on any
@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ghostnet_kernels::{AdamW, Sgd};
 
 /// The rule and its constants; what a recipe's `[optimizer]` resolves to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,33 +78,24 @@ impl Optimizer {
 
     /// The new value of one parameter.
     pub fn update(&mut self, parameter: Parameter<'_>, learning_rate: f64) -> Tensor<1> {
-        let decay = if parameter.decays { self.weight_decay } else { 0.0 };
+        let weight_decay = if parameter.decays { self.weight_decay } else { 0.0 };
         let Parameter { name, value, gradient, .. } = parameter;
         match self.rule {
             Rule::Sgd { momentum, nesterov } => {
-                // Decay is part of the gradient.
-                let gradient = if decay > 0.0 { gradient + value.clone().mul_scalar(decay) } else { gradient };
-                let direction = if momentum > 0.0 {
-                    // The first buffer is the gradient itself, not a share of it.
-                    let buffer = match self.take(name, MOMENTUM) {
-                        Some(buffer) => buffer.mul_scalar(momentum) + gradient.clone(),
-                        None => gradient.clone(),
-                    };
-                    self.put(name, MOMENTUM, &buffer);
-                    if nesterov { gradient + buffer.mul_scalar(momentum) } else { buffer }
-                } else {
-                    gradient
-                };
-                value - direction.mul_scalar(learning_rate)
+                let rule = Sgd { momentum, nesterov, weight_decay, learning_rate };
+                let (value, buffer) = rule.update(value, gradient, self.take(name, MOMENTUM));
+                if let Some(buffer) = buffer {
+                    self.put(name, MOMENTUM, buffer);
+                }
+                value
             }
             Rule::AdamW { betas, epsilon } => {
-                // Decay is apart from the gradient.
-                let value = if decay > 0.0 { value.mul_scalar(1.0 - learning_rate * decay) } else { value };
-                let first = self.average(name, FIRST_MOMENT, gradient.clone(), betas[0]);
-                let second = self.average(name, SECOND_MOMENT, gradient.clone() * gradient, betas[1]);
-                let correction = |beta: f64| 1.0 - beta.powf(self.steps as f64);
-                let root = second.sqrt().div_scalar(correction(betas[1]).sqrt()).add_scalar(epsilon);
-                value - (first / root).mul_scalar(learning_rate / correction(betas[0]))
+                let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step: self.steps };
+                let averages = self.take(name, FIRST_MOMENT).zip(self.take(name, SECOND_MOMENT));
+                let (value, [first, second]) = rule.update(value, gradient, averages.map(<[_; 2]>::from));
+                self.put(name, FIRST_MOMENT, first);
+                self.put(name, SECOND_MOMENT, second);
+                value
             }
         }
     }
@@ -112,19 +104,8 @@ impl Optimizer {
         self.slots.remove(&(name.to_string(), slot))
     }
 
-    fn put(&mut self, name: &str, slot: &'static str, value: &Tensor<1>) {
-        self.slots.insert((name.to_string(), slot), value.clone());
-    }
-
-    /// Moves a running average, which starts at zero, towards `new`.
-    fn average(&mut self, name: &str, slot: &'static str, new: Tensor<1>, beta: f64) -> Tensor<1> {
-        let new = new.mul_scalar(1.0 - beta);
-        let average = match self.take(name, slot) {
-            Some(old) => old.mul_scalar(beta) + new,
-            None => new,
-        };
-        self.put(name, slot, &average);
-        average
+    fn put(&mut self, name: &str, slot: &'static str, value: Tensor<1>) {
+        self.slots.insert((name.to_string(), slot), value);
     }
 
     /// Updates done so far.

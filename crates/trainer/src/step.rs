@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor};
 use ghostnet::{GhostNet, parameter_names};
+use ghostnet_kernels::global_norm;
 
 use crate::loss::soft_cross_entropy;
 use crate::optimizer::{Optimizer, Parameter};
@@ -135,12 +136,8 @@ impl GradientSum {
     }
 
     fn norm(&self) -> f64 {
-        let gradients = self.order.iter().filter_map(|parameter| self.by_parameter.get(parameter));
-        let squares = gradients.map(|gradient| gradient.clone().square().sum()).collect::<Vec<_>>();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        f64::from(Tensor::cat(squares, 0).sum().sqrt().into_scalar::<f32>())
+        let gradients = self.order.iter().filter_map(|parameter| self.by_parameter.get(parameter)).cloned();
+        global_norm(&gradients.collect::<Vec<_>>())
     }
 
     fn scale(&mut self, factor: f64) {

@@ -156,8 +156,8 @@ fn the_last_checkpoints_and_the_best_are_kept_and_no_others() {
 fn an_image_that_goes_bad_during_the_run_costs_no_step_and_the_hint_leads_on() {
     let scene = Scene::new();
     let args = [&TRAIN[..], &LONG, &["--set", "checkpoint.every={steps=50}", "-q"]].concat();
-    let child = scene.command(&args).stderr(Stdio::piped()).spawn().expect("the program starts");
-    while scene.metrics_if_any("run").is_empty() {
+    let mut child = scene.command(&args).stderr(Stdio::piped()).spawn().expect("the program starts");
+    while scene.metrics_if_any("run").is_empty() && child.try_wait().expect("it can be asked").is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
     scene.write("photos/train/cat/003.png", "not a picture");

@@ -84,7 +84,7 @@ impl NormedMap {
     }
 
     fn view(&self) -> View {
-        View::of(&self.z, self.channels)
+        self.z.view(self.channels)
     }
 
     fn part(&self, channels: Range<usize>) -> Normed<'_> {
@@ -221,13 +221,13 @@ impl<P: Pixels> Conv<'_, P> {
                     Images { size: depthwise.out_size(), ..*images },
                     relu,
                 );
-                depthwise.forward(input, View::of_mut(&mut map.z, map.channels))
+                depthwise.forward(input, map.z.view_mut(map.channels))
             }
             (Self::Pointwise { input, images }, _) => {
                 map = NormedMap::new(conv.channels(), conv.channels(), *images, relu);
                 let (out_channels, pixels) = (conv.channels(), images.pixels());
                 Pointwise { set, weights: conv.weight, out_channels, pixels }
-                    .forward(*input, View::of_mut(&mut map.z, map.channels))
+                    .forward(*input, map.z.view_mut(map.channels))
             }
             _ => unreachable!("depthwise convolutions were told apart above"),
         };
@@ -306,7 +306,7 @@ impl Ghost<'_> {
     pub(crate) fn forward(&self, set: InstructionSet, input: &impl Pixels, images: Images) -> NormedMap {
         let half = self.half();
         let mut map = NormedMap::new(2 * half, half, images, self.relu);
-        let to = View::of_mut(&mut map.z, 2 * half);
+        let to = map.z.view_mut(2 * half);
         let pointwise = Pointwise { set, weights: self.primary.weight, out_channels: half, pixels: images.pixels() };
         let moments = pointwise.forward(input, to.narrow(0, half));
         self.primary.set(&mut map.norm, 0, &moments);
@@ -418,7 +418,7 @@ impl Bottleneck<'_> {
 
     /// The images of the output.
     pub(crate) fn out_images(&self, images: Images) -> Images {
-        Images { size: images.size.map(|size| (size - 1) / self.stride + 1), ..images }
+        Images { size: images.size.map(|size| size.div_ceil(self.stride)), ..images }
     }
 
     fn strided<'a>(&self, input: Source<'a>, images: Images) -> Conv<'a, MapPixels<'a>> {
@@ -471,7 +471,7 @@ impl Bottleneck<'_> {
         let cheap_sums = maps.project.gradient_sums(set, half_out..2 * half_out, dy.narrow(half_out, half_out));
         let middle = maps.middle();
         let mut middle_dy = Buffer::new(out_images.pixels() * middle.channels);
-        let middle_view = View::of_mut(&mut middle_dy, middle.channels);
+        let middle_view = middle_dy.view_mut(middle.channels);
         let sums = match maps.squeezed {
             Some(_) => Sums::PerImage(middle.whole(), out_images.pixels_per_image()),
             None => Sums::All(middle.whole()),
@@ -480,12 +480,7 @@ impl Bottleneck<'_> {
             set,
             &out_images.pixels_of(maps.middle_source()),
             &maps.project,
-            GhostGradient {
-                dy,
-                cheap_sums: &cheap_sums,
-                gated: None,
-                primary: View::of_mut(&mut project_primary, half_out),
-            },
+            GhostGradient { dy, cheap_sums: &cheap_sums, gated: None, primary: project_primary.view_mut(half_out) },
             Some(InputGradient { to: middle_view, prior: None, prior_gated: None, sums }),
         );
         drop(project_primary);
@@ -508,9 +503,9 @@ impl Bottleneck<'_> {
         if let (Some(conv), Some(map)) = (&self.depthwise, &maps.depthwise) {
             let norm = map.norm.gradient(0, &expand_sums, out_images.pixels());
             let gated = gate.as_ref().map(|gate| (&*gate.gate, &*gate.add));
-            let gradient = map.gradient(0..map.channels, View::of(&expand_dy, map.channels), &norm, gated);
+            let gradient = map.gradient(0..map.channels, expand_dy.view(map.channels), &norm, gated);
             let mut behind = Buffer::new(images.pixels() * maps.expand.channels);
-            let to = View::of_mut(&mut behind, maps.expand.channels);
+            let to = behind.view_mut(maps.expand.channels);
             let sums = Sums::All(maps.expand.whole());
             let Images { batch, size } = images;
             let (channels, kernel, stride) = (map.channels, self.kernel, self.stride);
@@ -530,7 +525,7 @@ impl Bottleneck<'_> {
         let mut prior = dy;
         if let (Some(parameters), Some([depthwise, pointwise])) = (&self.shortcut, &maps.shortcut) {
             let mut behind = Buffer::new(out_images.pixels() * depthwise.channels);
-            let to = View::of_mut(&mut behind, depthwise.channels);
+            let to = behind.view_mut(depthwise.channels);
             let source = out_images.pixels_of(depthwise.source(0..depthwise.channels, None));
             let conv = Conv::Pointwise { input: &source, images: out_images };
             let sums = Sums::All(depthwise.whole());
@@ -543,7 +538,7 @@ impl Bottleneck<'_> {
             prior = dx;
         }
 
-        let expand_view = View::of_mut(&mut expand_dy, maps.expand.channels);
+        let expand_view = expand_dy.view_mut(maps.expand.channels);
         let halves = expand_gate.map(|gate| [gate.half(0..half_in), gate.half(half_in..2 * half_in)]);
         let gated = halves.as_ref().map(|halves| halves.each_ref().map(|(gate, add)| (&**gate, &**add)));
         let (mut gradients, _) = self.expand.backward(

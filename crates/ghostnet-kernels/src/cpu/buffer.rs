@@ -2,9 +2,11 @@
 
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes};
+
+use crate::cpu::rows::View;
 
 /// A cache line, on which vectors of 16 floats are read and written without touching a second one.
 #[derive(Clone, Copy, Debug)]
@@ -21,22 +23,52 @@ pub(crate) struct Buffer {
     len: usize,
 }
 
-static POOL: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
+/// Memory that waits to be used again.
+struct Pool {
+    lines: Vec<(u64, Vec<Line>)>,
+    /// Buffers asked for so far.
+    clock: u64,
+}
+
+/// A buffer that has not been wanted while so many others were, some ten training steps, is given back to the system.
+const KEPT_FOR: u64 = 4096;
+
+static POOL: Mutex<Pool> = Mutex::new(Pool { lines: Vec::new(), clock: 0 });
+
+impl Pool {
+    fn lock() -> MutexGuard<'static, Self> {
+        POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The smallest that is large enough, and not more than a half larger.
+    fn take(&mut self, needed: usize) -> Option<Vec<Line>> {
+        self.clock += 1;
+        if self.clock.is_multiple_of(256) {
+            let clock = self.clock;
+            self.lines.retain(|(since, _)| clock - since < KEPT_FOR);
+        }
+        let fits = |lines: &[Line]| lines.len() >= needed && lines.len() <= needed + needed / 2;
+        let candidates = self.lines.iter().enumerate().filter(|(_, (_, lines))| fits(lines));
+        let (at, _) = candidates.min_by_key(|(_, (_, lines))| lines.len())?;
+        Some(self.lines.swap_remove(at).1)
+    }
+}
 
 impl Buffer {
     pub(crate) fn new(len: usize) -> Self {
         let needed = len.div_ceil(16);
-        let mut pool = POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // The smallest that is large enough, and not more than a half larger.
-        let best = pool
-            .iter()
-            .enumerate()
-            .filter(|(_, lines)| lines.len() >= needed && lines.len() <= needed + needed / 2)
-            .min_by_key(|(_, lines)| lines.len())
-            .map(|(at, _)| at);
-        let lines = best.map(|at| pool.swap_remove(at));
-        drop(pool);
-        Self { lines: lines.unwrap_or_else(|| vec![Line([0.0; 16]); needed]), len }
+        let kept = Pool::lock().take(needed);
+        Self { lines: kept.unwrap_or_else(|| vec![Line([0.0; 16]); needed]), len }
+    }
+
+    /// To read from, also while others write to other parts of it: unlike a slice, a view borrows nothing.
+    pub(crate) fn view(&self, channels: usize) -> View {
+        View::new(self.lines.as_ptr().cast_mut().cast(), channels, channels)
+    }
+
+    /// To write to.
+    pub(crate) fn view_mut(&mut self, channels: usize) -> View {
+        View::new(self.lines.as_mut_ptr().cast(), channels, channels)
     }
 
     /// The same memory as burn keeps it.
@@ -51,7 +83,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         if !lines.is_empty() {
-            POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(lines);
+            let mut pool = Pool::lock();
+            let clock = pool.clock;
+            pool.lines.push((clock, lines));
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Depthwise<'a> {
 impl Depthwise<'_> {
     /// Height and width of the output.
     pub(crate) fn out_size(&self) -> [usize; 2] {
-        self.size.map(|size| (size - 1) / self.stride + 1)
+        self.size.map(|size| size.div_ceil(self.stride))
     }
 
     fn padding(&self) -> usize {
@@ -57,6 +57,14 @@ impl Depthwise<'_> {
         taps
     }
 
+    /// What the kernels rely on: rows in scratch memory are as wide as the convolution says.
+    fn check(&self, input: &Source) {
+        let area = self.kernel * self.kernel;
+        let gate = input.gate.map_or(self.batch * self.channels, <[f32]>::len);
+        assert!(input.z.channels == self.channels && self.weights.len() == self.channels * area);
+        assert!(gate == self.batch * self.channels && self.kernel % 2 == 1 && self.stride > 0);
+    }
+
     /// Rows of an image of which a group has at least so many that its border costs little.
     fn least_rows(&self) -> usize {
         4 * self.kernel
@@ -64,6 +72,8 @@ impl Depthwise<'_> {
 
     /// Writes the output and returns the sums for its norm, one for each group of rows.
     pub(crate) fn forward(&self, input: &Source, to: View) -> Vec<Moments> {
+        self.check(input);
+        assert!(to.channels == self.channels);
         let taps = self.taps();
         let groups = groups(self.batch * self.out_size()[0], 1, self.least_rows(), 64);
         map(&groups, |rows| {
@@ -79,6 +89,9 @@ impl Depthwise<'_> {
 
     /// Gradients of the weights and, if it is wanted, of the input; `gradient` is that of the output.
     pub(crate) fn backward(&self, input: &Source, gradient: &Gradient, wanted: Option<InputGradient>) -> ConvGradients {
+        self.check(input);
+        let written = wanted.map_or(self.channels, |wanted| wanted.to.channels);
+        assert!(gradient.z.channels == self.channels && written == self.channels);
         let taps = self.taps();
         let groups = groups(self.batch * self.size[0], 1, self.least_rows(), 64);
         let mut gradients = merge(map(&groups, |rows| {

@@ -81,8 +81,8 @@ pub(crate) struct Norm {
     inverse: Vec<f32>,
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// The statistics are running ones, which do not depend on the map.
-    fixed: bool,
+    /// Whether the statistics are running ones, which do not depend on the map.
+    fixed: Vec<bool>,
 }
 
 /// A map before its norm, and what stands between it and the reader: the norm, and a ReLU or none.
@@ -97,7 +97,14 @@ pub(crate) struct Normed<'a> {
 impl Norm {
     pub(crate) fn new(channels: usize) -> Self {
         let zeros = || vec![0.0; channels];
-        Self { mean: zeros(), variance: zeros(), inverse: zeros(), scale: zeros(), shift: zeros(), fixed: false }
+        Self {
+            mean: zeros(),
+            variance: zeros(),
+            inverse: zeros(),
+            scale: zeros(),
+            shift: zeros(),
+            fixed: vec![false; channels],
+        }
     }
 
     /// Sets the channels from `start` on by the sums of all groups.
@@ -125,10 +132,10 @@ impl Norm {
 
     /// Sets all channels by running statistics.
     pub(crate) fn set_running(&mut self, start: usize, mean: &[f32], variance: &[f32], parameters: &NormParameters) {
-        self.fixed = true;
         for channel in 0..parameters.weight.len() {
             let (mean, variance) = (f64::from(mean[channel]), f64::from(variance[channel]));
             self.set_channel(start + channel, mean, variance, channel, parameters);
+            self.fixed[start + channel] = true;
         }
     }
 
@@ -258,7 +265,7 @@ impl Norm {
             let (scale, inverse) = (f64::from(self.scale[at]), f64::from(self.inverse[at]));
             let weight = inverse * sums.weighted[channel];
             // What the mean and the variance hand back, if the map made them.
-            let (slope, offset) = if self.fixed {
+            let (slope, offset) = if self.fixed[at] {
                 (0.0, 0.0)
             } else {
                 let slope = -scale * inverse * weight / count;

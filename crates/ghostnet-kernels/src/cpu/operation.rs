@@ -115,13 +115,14 @@ fn channels_last([_, channels, height, width]: [usize; 4]) -> [isize; 4] {
 /// Writes a map in channels-last order, behind a view of the usual order.
 fn map_out(images: Images, channels: usize, write: impl FnOnce(View)) -> FlexTensor {
     let mut values = Buffer::new(images.pixels() * channels);
-    write(View::of_mut(&mut values, channels));
+    write(values.view_mut(channels));
     let dims = [images.batch, channels, images.size[0], images.size[1]];
     let layout = Layout::new(Shape::from(dims), channels_last(dims).to_vec(), 0);
     FlexTensor::new(values.into_bytes(), layout, DType::F32)
 }
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    assert!(values.len() == shape.num_elements(), "a tensor of shape {shape:?} of {} values", values.len());
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
 }
 
@@ -178,7 +179,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// Contiguous, see [`Inputs::new`].
-fn values(tensor: &FlexTensor) -> &[f32] {
+pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     let start = tensor.layout().start_offset();
     &tensor.storage::<f32>()[start..start + tensor.layout().num_elements()]
 }
@@ -414,12 +415,8 @@ impl Saved for SavedGhost {
         let half = self.map.channels / 2;
         let cheap_sums: GradientSums = self.map.gradient_sums(set, half..2 * half, dy.view().narrow(half, half));
         let mut primary = Buffer::new(self.map.images.pixels() * half);
-        let gradient = GhostGradient {
-            dy: dy.view(),
-            cheap_sums: &cheap_sums,
-            gated: None,
-            primary: View::of_mut(&mut primary, half),
-        };
+        let gradient =
+            GhostGradient { dy: dy.view(), cheap_sums: &cheap_sums, gated: None, primary: primary.view_mut(half) };
         let run = |to: Option<View>| {
             let wanted = to.map(|to| InputGradient { to, prior: None, prior_gated: None, sums: Sums::None });
             ghost.backward(set, &input, &self.map, gradient, wanted).0
@@ -503,10 +500,10 @@ pub(crate) fn record<C: CheckpointStrategy>(
     parameters: Vec<Tracked<C>>,
     norms: Vec<NormInputs>,
 ) -> (Tracked<C>, FlexTensor) {
-    let constant = || Autodiff::<Flex, C>::from_inner(tensor(Vec::new(), Shape::from([0])));
+    let constant = Autodiff::<Flex, C>::from_inner(tensor(Vec::new(), Shape::from([0])));
     let nodes = std::array::from_fn(|at| match at {
         0 => x.node(),
-        at => parameters.get(at - 1).map_or_else(|| constant().node(), |parameter| parameter.node()),
+        at => parameters.get(at - 1).map_or_else(|| constant.node(), |parameter| parameter.node()),
     });
     let inputs = Inputs::new(parameters.into_iter().map(|tensor| tensor.into_primitive()).collect(), norms);
     let (y, statistics, saved) = operation.forward(x.into_primitive(), inputs);

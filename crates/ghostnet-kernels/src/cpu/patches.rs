@@ -24,7 +24,7 @@ pub(crate) struct Patches<'a> {
 impl Patches<'_> {
     /// The images of the output.
     pub(crate) fn out_images(&self) -> Images {
-        Images { size: self.images.size.map(|size| (size - 1) / self.stride + 1), ..self.images }
+        Images { size: self.images.size.map(|size| size.div_ceil(self.stride)), ..self.images }
     }
 
     /// Places in a window's direction that lie within the image, and where the window starts, `padding` before the image at 0.

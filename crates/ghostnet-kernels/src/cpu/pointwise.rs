@@ -110,6 +110,7 @@ impl Pointwise<'_> {
     /// Writes the output and returns the sums for its norm, one for each group of pixels.
     pub(crate) fn forward(&self, input: &impl Pixels, to: View) -> Vec<Moments> {
         let (depth, columns) = (input.channels(), self.out_channels);
+        assert!(self.weights.len() == depth * columns && to.channels == columns);
         let block = block_pixels(depth + columns);
         let groups = groups(self.pixels, block, block, 64);
         with_scratch([packed_len(16, depth, columns)], |[packed]| {
@@ -135,6 +136,9 @@ impl Pointwise<'_> {
         input_gradient: Option<InputGradient>,
     ) -> ConvGradients {
         let (depth, columns) = (input.channels(), self.out_channels);
+        let written = input_gradient.map_or(depth, |wanted| wanted.to.channels);
+        assert!(self.weights.len() == depth * columns && gradient.z.channels == columns && written == depth);
+        assert!(input_gradient.is_none_or(|wanted| wanted.prior_gated.is_none()));
         let block = block_pixels(depth + columns);
         // Each group has weight gradients of its own: fewer where they are large.
         let most = if self.weights.len() > 65_536 { 4 } else { 8 };

@@ -37,7 +37,7 @@ impl View {
 
     /// Some of its channels.
     pub(crate) fn narrow(self, start: usize, channels: usize) -> Self {
-        assert!(start + channels <= self.stride);
+        assert!(start + channels <= self.channels);
         Self { data: self.data.wrapping_add(start), channels, ..self }
     }
 

@@ -142,9 +142,6 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
             UsageError(format!("`--width` is {}, and must be above 0 and at most 10", recipe.model.width)).into()
         );
     }
-    if training && recipe.data.batch_size < 2 {
-        return Err(UsageError("`--batch-size` is 1, and batch norm cannot train on one image".to_string()).into());
-    }
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.into())
@@ -160,9 +157,17 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         image_size: recipe.data.image_size as usize,
         batch_size: recipe.data.batch_size,
     };
+    let layers = work.network.layers(work.image_size, work.image_size);
+    // The last map that has a norm.
+    let last_map = layers.iter().rev().find(|layer| layer.name.starts_with("blocks."));
+    let pixels = last_map.map_or(1, |layer| layer.output[1] * layer.output[2]);
+    if training && work.batch_size * pixels < 2 {
+        let message = "`--batch-size` is 1, and batch norm cannot train on one value for each channel";
+        return Err(UsageError(message.to_string()).into());
+    }
     let seconds = args.work.seconds;
     let timing = match training {
-        true => work.step(plan::optimizer(&recipe.optimizer), &chosen.device, seconds),
+        true => work.step(plan::optimizer(&recipe.optimizer), &chosen.device, seconds)?,
         false => work.infer(&chosen.device, seconds),
     };
     // Before the floors, whose buffers are none of the network's.

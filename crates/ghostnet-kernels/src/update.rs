@@ -1,0 +1,137 @@
+//! Optimizer updates of one parameter: several passes over memory in a tensor library, one pass here.
+
+use burn::tensor::Tensor;
+
+use crate::reference::Reference;
+
+/// An update of `torch.optim.SGD` with dampening 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// Share of the previous direction.
+    pub momentum: f64,
+    /// Look ahead along the new direction.
+    pub nesterov: bool,
+    /// Times the value, added to the gradient.
+    pub weight_decay: f64,
+    /// Of this update.
+    pub learning_rate: f64,
+}
+
+/// An update of `torch.optim.AdamW`: weight decay apart from the gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Decay of the averages of the gradient and of its square.
+    pub betas: [f64; 2],
+    /// Added to the root of the second average.
+    pub epsilon: f64,
+    /// Times the learning rate, the share of the value that is taken away.
+    pub weight_decay: f64,
+    /// Of this update.
+    pub learning_rate: f64,
+    /// Number of this update, from 1.
+    pub step: u64,
+}
+
+impl Sgd {
+    /// The new value and the new buffer of the momentum, if there is one.
+    ///
+    /// # Shapes
+    /// - all: `[elements]`, outside autodiff
+    pub fn update(
+        &self,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        buffer: Option<Tensor<1>>,
+    ) -> (Tensor<1>, Option<Tensor<1>>) {
+        if crate::cpu::is_supported(&value) {
+            return crate::cpu::sgd(self, value, gradient, buffer);
+        }
+        Reference.sgd(self, value, gradient, buffer)
+    }
+}
+
+impl AdamW {
+    /// The new value and the new averages of the gradient and of its square, which start at zero.
+    ///
+    /// # Shapes
+    /// - all: `[elements]`, outside autodiff
+    pub fn update(
+        &self,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        averages: Option<[Tensor<1>; 2]>,
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        if crate::cpu::is_supported(&value) {
+            return crate::cpu::adamw(self, value, gradient, averages);
+        }
+        Reference.adamw(self, value, gradient, averages)
+    }
+}
+
+/// The norm of all gradients together. Waits for the device.
+///
+/// # Shapes
+/// - `gradients`: `[elements]` each
+pub fn global_norm(gradients: &[Tensor<1>]) -> f64 {
+    if gradients.iter().all(crate::cpu::is_supported) {
+        return crate::cpu::global_norm(gradients);
+    }
+    Reference.global_norm(gradients)
+}
+
+impl Reference {
+    /// See [`Sgd::update`].
+    pub fn sgd(
+        self,
+        rule: &Sgd,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        buffer: Option<Tensor<1>>,
+    ) -> (Tensor<1>, Option<Tensor<1>>) {
+        let &Sgd { momentum, nesterov, weight_decay, learning_rate } = rule;
+        let gradient = if weight_decay > 0.0 { gradient + value.clone().mul_scalar(weight_decay) } else { gradient };
+        if momentum <= 0.0 {
+            return (value - gradient.mul_scalar(learning_rate), None);
+        }
+        // The first buffer is the gradient itself, not a share of it.
+        let buffer = match buffer {
+            Some(buffer) => buffer.mul_scalar(momentum) + gradient.clone(),
+            None => gradient.clone(),
+        };
+        let direction = if nesterov { gradient + buffer.clone().mul_scalar(momentum) } else { buffer.clone() };
+        (value - direction.mul_scalar(learning_rate), Some(buffer))
+    }
+
+    /// See [`AdamW::update`].
+    pub fn adamw(
+        self,
+        rule: &AdamW,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        averages: Option<[Tensor<1>; 2]>,
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        let &AdamW { betas, epsilon, weight_decay, learning_rate, step } = rule;
+        let value = if weight_decay > 0.0 { value.mul_scalar(1.0 - learning_rate * weight_decay) } else { value };
+        let new =
+            [gradient.clone().mul_scalar(1.0 - betas[0]), (gradient.clone() * gradient).mul_scalar(1.0 - betas[1])];
+        let [first, second] = match (averages, new) {
+            (Some([first, second]), [new_first, new_second]) => {
+                [first.mul_scalar(betas[0]) + new_first, second.mul_scalar(betas[1]) + new_second]
+            }
+            (None, new) => new,
+        };
+        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+        let root = second.clone().sqrt().div_scalar(correction(betas[1]).sqrt()).add_scalar(epsilon);
+        let value = value - (first.clone() / root).mul_scalar(learning_rate / correction(betas[0]));
+        (value, [first, second])
+    }
+
+    /// See [`global_norm`](crate::global_norm).
+    pub fn global_norm(self, gradients: &[Tensor<1>]) -> f64 {
+        let squares: Vec<Tensor<1>> = gradients.iter().map(|gradient| gradient.clone().square().sum()).collect();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        f64::from(Tensor::cat(squares, 0).sum().sqrt().into_scalar::<f32>())
+    }
+}
