@@ -415,7 +415,20 @@ fn the_number_of_threads_does_not_change_a_bit() {
             };
             let (x, block) = block.tensors(&mut tensors);
             let normed = ghost_bottleneck(x, block);
-            values(tensors, normed)
+            let mut all = values(tensors, normed);
+
+            let mut tensors = Tensors::new(6, DType::F32);
+            let images = tensors.map([6, 3, 40, 40], 1.0);
+            let conv = tensors.conv([16, 3, 3], 2, Some(true));
+            let normed = conv_norm(images, conv, true);
+            all.extend(values(tensors, normed));
+
+            let mut tensors = Tensors::new(7, DType::F32);
+            let x = tensors.map([64, 300, 1, 1], 1.0).flatten::<2>(1, 3);
+            let weight = tensors.map([200, 300, 1, 1], 0.1).flatten::<2>(1, 3);
+            let output = linear(x, LinearTensors { weight, weight_in_out: false, bias: None }).unsqueeze_dims(&[2, 3]);
+            all.extend(values(tensors, Normed { output, statistics: Vec::new() }));
+            all
         })
     };
     let one = run(1);

@@ -111,6 +111,19 @@ impl Source<'_> {
         Self { z, affine: None, relu: false, gate: None }
     }
 
+    /// A vector of channels of the pixel at `z`, normed and activated.
+    #[inline(always)]
+    unsafe fn before_gate<S: Simd>(&self, z: *const f32, channel: usize, left: usize) -> S::Vector {
+        // SAFETY: the caller's: the channel exists.
+        unsafe {
+            let mut value = load::<S>(z.add(channel), left);
+            if let Some(affine) = self.affine {
+                value = affine.apply::<S>(channel, left, value);
+            }
+            if self.relu { S::relu(value) } else { value }
+        }
+    }
+
     /// Writes `count` pixels from `first` on to rows with distance `stride`; `pixels` is the size of an image.
     ///
     /// # Safety
@@ -127,13 +140,7 @@ impl Source<'_> {
                 let mut channel = 0;
                 while channel < channels {
                     let left = channels - channel;
-                    let mut value = load::<S>(z.add(channel), left);
-                    if let Some(affine) = self.affine {
-                        value = affine.apply::<S>(channel, left, value);
-                    }
-                    if self.relu {
-                        value = S::relu(value);
-                    }
+                    let mut value = self.before_gate::<S>(z, channel, left);
                     if let Some(gate) = gate {
                         value = S::mul(value, load::<S>(gate.add(channel), left));
                     }
@@ -159,13 +166,7 @@ impl Source<'_> {
                 let mut channel = 0;
                 while channel < channels {
                     let left = channels - channel;
-                    let mut value = load::<S>(z.add(channel), left);
-                    if let Some(affine) = self.affine {
-                        value = affine.apply::<S>(channel, left, value);
-                    }
-                    if self.relu {
-                        value = S::relu(value);
-                    }
+                    let value = self.before_gate::<S>(z, channel, left);
                     let sum = sums.as_mut_ptr().add(channel);
                     store::<S>(sum, left, S::add(load::<S>(sum, left), value));
                     channel += S::LANES;
@@ -227,11 +228,7 @@ pub(crate) unsafe fn add_into<S: Simd>(a: &Source, b: &Source, first: usize, cou
                 let left = channels - channel;
                 let mut sum = S::splat(0.0);
                 for source in [a, b] {
-                    let mut value = load::<S>(source.z.pixel(pixel).add(channel), left);
-                    if let Some(affine) = source.affine {
-                        value = affine.apply::<S>(channel, left, value);
-                    }
-                    sum = S::add(sum, value);
+                    sum = S::add(sum, source.before_gate::<S>(source.z.pixel(pixel), channel, left));
                 }
                 store::<S>(to.pixel(pixel).add(channel), left, sum);
                 channel += S::LANES;
