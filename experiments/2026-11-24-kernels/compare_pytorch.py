@@ -14,6 +14,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 
@@ -63,7 +64,7 @@ def exported(args):
     import timm
     import torch
 
-    path = f"/tmp/ghostnet-{args.batch_size}-{args.image_size}.onnx"
+    path = os.path.join(tempfile.gettempdir(), f"ghostnet-{args.batch_size}-{args.image_size}.onnx")
     if not os.path.exists(path):
         model = timm.create_model("ghostnet_100").eval()
         images = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
@@ -117,7 +118,7 @@ class Worker:
         command += ["--image-size", str(image_size), "--batch-size", str(batch_size)]
         command += ["--threads", str(args.threads), "--seconds", str(args.seconds)]
         environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
-        log = open(f"/tmp/compare-{program}.log", "w")
+        log = open(os.path.join(tempfile.gettempdir(), f"compare-{program}.log"), "w")
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment)
         self.alive = self.process.stdout.readline().strip() == "ready"
