@@ -4,6 +4,7 @@ mod block;
 mod buffer;
 mod dense;
 mod depthwise;
+mod folded;
 mod matmul;
 mod norm;
 mod operation;
@@ -24,6 +25,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, DispatchKindConversion, DispatchTensor, Flex};
 use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor};
 
+use crate::folded::ConvTensors;
 use crate::operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics,
@@ -48,8 +50,11 @@ pub fn set_enabled(enabled: bool) {
 /// Whether the kernels can take this input: they are [on](set_enabled), and it is `f32`, not empty, and on the CPU backend, with
 /// gradients or without.
 pub fn is_supported<const D: usize>(x: &Tensor<D>) -> bool {
-    let computable = x.dtype() == DType::F32 && x.dims().iter().all(|&size| size > 0);
-    ENABLED.load(Ordering::Relaxed) && computable && x.device().inner() == Device::flex()
+    ENABLED.load(Ordering::Relaxed) && is_computable(x)
+}
+
+fn is_computable<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.dims().iter().all(|&size| size > 0) && x.device().inner() == Device::flex()
 }
 
 pub(crate) fn conv_norm(x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
@@ -288,4 +293,85 @@ fn untracked<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
 
 fn foreign(error: impl core::fmt::Debug) -> ! {
     panic!("a parameter is not on the device of the input map, the CPU backend: {error:?}")
+}
+
+/// A convolution for inference, laid out for the kernels.
+#[derive(Debug)]
+pub(crate) struct PackedConv {
+    conv: folded::Conv,
+    in_channels: usize,
+}
+
+impl PackedConv {
+    /// `None` if the kernels do not know it, or are off.
+    pub(crate) fn new(conv: &ConvTensors) -> Option<Self> {
+        let [_, per_group, ..] = conv.weight.dims();
+        let depthwise = conv.is_depthwise();
+        let known = is_supported(&conv.weight) && (depthwise || conv.groups == 1) && conv.is_padded_by_half();
+        known.then(|| Self {
+            conv: with_values(conv, |values| folded::Conv::new(values, depthwise)),
+            in_channels: per_group * conv.groups,
+        })
+    }
+
+    pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        run_folded(x, self.in_channels, |x| self.conv.forward(x))
+    }
+}
+
+/// A Ghost bottleneck for inference, laid out for the kernels.
+#[derive(Debug)]
+pub(crate) struct PackedBottleneck {
+    block: folded::Bottleneck,
+    in_channels: usize,
+}
+
+impl PackedBottleneck {
+    /// `None` if the kernels do not know it, or are off.
+    pub(crate) fn new(block: &GhostBottleneckTensors) -> Option<Self> {
+        let in_channels = block.expand.primary.weight.dims()[1];
+        if !is_supported(&block.expand.primary.weight) || !block.is_fusable(in_channels) {
+            return None;
+        }
+        let set = InstructionSet::current();
+        let dense = |conv: ConvTensors| with_values(&conv, |values| folded::Dense::new(set, values));
+        let depthwise = |conv: ConvTensors| with_values(&conv, |values| folded::DepthwiseConv::new(set, values));
+        let ghost = |ghost: &GhostModuleTensors| folded::Ghost {
+            primary: dense(ConvTensors::fold(ghost.primary.clone(), ghost.relu)),
+            cheap: depthwise(ConvTensors::fold(ghost.cheap.clone(), ghost.relu)),
+        };
+        let fold = |conv: &ConvNormTensors| ConvTensors::fold(conv.clone(), false);
+        let block = folded::Bottleneck {
+            expand: ghost(&block.expand),
+            depthwise: block.depthwise.as_ref().map(|conv| depthwise(fold(conv))),
+            squeeze: block.squeeze_excite.clone().map(|squeeze| squeeze.layers().map(dense)),
+            project: ghost(&block.project),
+            shortcut: block.shortcut.as_ref().map(|[first, second]| (depthwise(fold(first)), dense(fold(second)))),
+        };
+        Some(Self { block, in_channels })
+    }
+
+    pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        run_folded(x, self.in_channels, |x| self.block.forward(x))
+    }
+}
+
+fn with_values<T>(conv: &ConvTensors, work: impl FnOnce(&folded::ConvValues) -> T) -> T {
+    let (weight, bias) = (untracked(conv.weight.clone()).to_contiguous(), untracked(conv.bias.clone()).to_contiguous());
+    let (shape, relu, stride) = (conv.weight.dims(), conv.relu, conv.stride);
+    work(&folded::ConvValues { weight: values(&weight), shape, bias: values(&bias), relu, stride })
+}
+
+fn run_folded(x: Tensor<4>, in_channels: usize, work: impl FnOnce(FlexTensor) -> FlexTensor + Send) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    assert!(
+        channels == in_channels && is_computable(&x),
+        "this layer expects an input of shape [batch, {in_channels}, height, width], none of them 0, of type f32 on the CPU, \
+         got [{batch}, {channels}, {height}, {width}] of type {:?} on {:?}",
+        x.dtype(),
+        x.device()
+    );
+    let x = untracked(x);
+    // As for the operations with a gradient: inside the pool, a layer's threads need not be called from outside it.
+    Tensor::from_primitive::<Flex>(rayon::scope(|_| work(x)))
 }

@@ -5,6 +5,7 @@ extern crate alloc;
 
 #[cfg(feature = "cpu")]
 mod cpu;
+mod folded;
 mod operations;
 mod reference;
 #[cfg(feature = "cpu")]
@@ -12,6 +13,7 @@ mod update;
 
 #[cfg(feature = "cpu")]
 pub use cpu::{InstructionSet, is_supported, layout_conversions, set_enabled};
+pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
 pub use operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, linear, norm, squeeze_excite,

@@ -255,7 +255,7 @@ impl GhostModuleTensors {
 
 #[cfg(feature = "cpu")]
 impl GhostBottleneckTensors {
-    fn is_fusable(&self, in_channels: usize) -> bool {
+    pub(crate) fn is_fusable(&self, in_channels: usize) -> bool {
         let Self { expand, depthwise, squeeze_excite, project, shortcut } = self;
         let geometry = |conv: &ConvNormTensors| (conv.weight.dims()[2], conv.stride);
         let expanded = expand.out_channels;

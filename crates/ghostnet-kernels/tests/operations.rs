@@ -2,9 +2,9 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
-    AdamW, ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, NormTensors,
-    Normed, Reference, Sgd, SqueezeExciteTensors, conv_norm, ghost_bottleneck, ghost_module, global_norm, is_supported,
-    linear,
+    AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, GhostBottleneckTensors, GhostModuleTensors,
+    InstructionSet, LinearTensors, NormTensors, Normed, Reference, Sgd, SqueezeExciteTensors, conv_norm,
+    ghost_bottleneck, ghost_module, global_norm, is_supported, linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -141,20 +141,24 @@ fn compare(
     let (ours, theirs) = (run(DType::F32, &kernels), run(DType::F64, &reference));
     assert_eq!(ours.len(), theirs.len(), "{case}");
     for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
-        assert_eq!(ours.len(), theirs.len(), "{case}: {name}");
-        let largest = theirs.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
-        let difference = ours.iter().zip(theirs).fold(0.0f64, |most, (a, b)| {
-            // NaN must not be passed over.
-            let difference = (a - b).abs();
-            if difference.is_nan() { f64::INFINITY } else { most.max(difference) }
-        });
-        // A bias that the next norm takes away again has a gradient of zero: some hundred terms near one that cancel.
-        assert!(
-            difference <= TOLERANCE * largest.max(1.0),
-            "{case}: {name} differs by {difference:e}, its largest value is {largest:e}, with {:?}",
-            InstructionSet::current()
-        );
+        assert_close(&format!("{case}: {name}"), ours, theirs);
     }
+}
+
+fn assert_close(what: &str, ours: &[f64], theirs: &[f64]) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let largest = theirs.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    let difference = ours.iter().zip(theirs).fold(0.0f64, |most, (a, b)| {
+        // NaN must not be passed over.
+        let difference = (a - b).abs();
+        if difference.is_nan() { f64::INFINITY } else { most.max(difference) }
+    });
+    // A bias that the next norm takes away again has a gradient of zero: some hundred terms near one that cancel.
+    assert!(
+        difference <= TOLERANCE * largest.max(1.0),
+        "{what} differs by {difference:e}, its largest value is {largest:e}, with {:?}",
+        InstructionSet::current()
+    );
 }
 
 #[test]
@@ -297,6 +301,92 @@ fn ghost_bottlenecks_equal_the_reference() {
             },
         );
     }
+}
+
+#[test]
+fn folded_convolutions_equal_the_reference() {
+    let mut numbers = Numbers(12);
+    for case in 0..40 {
+        let (batch, height, width) =
+            (numbers.pick(&[1, 2, 7]), numbers.pick(&[1, 2, 9, 14]), numbers.pick(&[3, 5, 12, 17]));
+        let (input, out) = (numbers.pick(&[1, 3, 17, 40, 80]), numbers.pick(&[1, 12, 33, 70, 130]));
+        let (kernel, stride, relu) =
+            (numbers.pick(&[1, 3, 5, 7]), numbers.pick(&[1, 2, 3]), numbers.pick(&[true, false]));
+        let depthwise = case % 2 == 0;
+        let make = |dtype| {
+            let mut tensors = Tensors::new(case, dtype);
+            let x = tensors.map([batch, input, height, width], 1.0);
+            let conv = match depthwise {
+                true => tensors.depthwise(input, kernel, stride, Some(false)),
+                false => tensors.conv([out, input, kernel], stride, Some(false)),
+            };
+            (x.inner(), conv)
+        };
+        let folded = |dtype| {
+            let (x, conv) = make(dtype);
+            floats(FoldedConv::new(ConvTensors::fold(conv, relu)).forward(x))
+        };
+        let (x, conv) = make(DType::F64);
+        let expected = floats(Reference.conv_norm(x, conv, relu).output);
+        let what = format!(
+            "case {case}: [{batch}, {input}, {height}, {width}] to {out}, kernel {kernel}, stride {stride}, relu {relu}, \
+             depthwise {depthwise}"
+        );
+        assert_close(&what, &folded(DType::F32), &expected);
+        assert_close(&format!("{what}, in burn's operations"), &folded(DType::F64), &expected);
+    }
+}
+
+#[test]
+fn folded_bottlenecks_equal_the_reference_whatever_the_batch() {
+    let mut numbers = Numbers(13);
+    for case in 0..40 {
+        // Enough images for two threads to take whole ones, and few enough for them to share each.
+        let batch = numbers.pick(&[1, 3, 11]);
+        let block = Block {
+            x: [batch, numbers.pick(&[4, 16, 18, 24, 80]), numbers.pick(&[2, 5, 8, 15]), numbers.pick(&[3, 7, 10, 20])],
+            expanded: numbers.pick(&[8, 36, 48, 70, 240]),
+            out: numbers.pick(&[4, 16, 18, 24, 80]),
+            kernel: numbers.pick(&[3, 5]),
+            stride: numbers.pick(&[1, 2]),
+            squeeze: numbers.pick(&[None, Some(4), Some(20)]),
+            cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
+            training: Some(false),
+        };
+        let make = |dtype| {
+            let (x, tensors) = block.tensors(&mut Tensors::new(case, dtype));
+            (x.inner(), tensors)
+        };
+        let (x, tensors) = make(DType::F64);
+        let expected = floats(Reference.ghost_bottleneck(x.clone(), tensors.clone()).output);
+        let what = format!("case {case}: {block:?}");
+        let unpacked = floats(FoldedGhostBottleneck::new(tensors).forward(x));
+        assert_close(&format!("{what}, in burn's operations"), &unpacked, &expected);
+
+        let (x, tensors) = make(DType::F32);
+        let folded = FoldedGhostBottleneck::new(tensors);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+        let found = pool.install(|| floats(folded.forward(x.clone())));
+        assert_close(&what, &found, &expected);
+        let one = floats(folded.forward(x.narrow(0, batch - 1, 1)));
+        assert!(one == found[found.len() - one.len()..], "{what}: the last image alone gives other bits");
+    }
+}
+
+#[test]
+#[should_panic(expected = "expects an input of shape [batch, 16, height, width]")]
+fn a_folded_layer_names_the_shape_that_it_wants() {
+    let mut tensors = Tensors::new(1, DType::F32);
+    let conv = tensors.conv([8, 16, 1], 1, Some(false));
+    let x = tensors.data([1, 3, 4, 4], 1.0, 0.0).inner();
+    FoldedConv::new(ConvTensors::fold(conv, true)).forward(x);
+}
+
+#[test]
+#[should_panic(expected = "a norm that is training cannot be folded")]
+fn a_training_norm_is_not_folded() {
+    let conv = Tensors::new(1, DType::F32).conv([8, 16, 1], 1, Some(true));
+    ConvTensors::fold(conv, true);
 }
 
 /// Central differences of the sum of `output · dy` over a few values of every parameter and of the input.
@@ -478,8 +568,8 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
             .expect("this test can be run");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(
-            String::from_utf8_lossy(&output.stdout).contains("result: ok. 4 passed; 0 failed"),
-            "{name}: all three ran"
+            String::from_utf8_lossy(&output.stdout).contains("result: ok. 6 passed; 0 failed"),
+            "{name}: all six ran"
         );
     }
 }

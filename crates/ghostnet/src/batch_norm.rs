@@ -71,14 +71,14 @@ impl BatchNorm {
     /// # Panics
     /// When training on one value per channel, whose variance is not defined (PyTorch refuses it too).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let normed = ghostnet_kernels::norm(x.clone(), self.tensors(&x));
+        let normed = ghostnet_kernels::norm(x.clone(), self.tensors(x.device().is_autodiff()));
         self.update(normed.statistics.into_iter().next().flatten());
         normed.output
     }
 
-    /// What the kernels take, for an input like `x`: with the running statistics unless the norm is training.
-    pub(crate) fn tensors(&self, x: &Tensor<4>) -> NormTensors {
-        let training = x.device().is_autodiff() && self.training.is_enabled();
+    /// What the kernels take, for an input with autodiff or without: with the running statistics unless the norm is training.
+    pub(crate) fn tensors(&self, autodiff: bool) -> NormTensors {
+        let training = autodiff && self.training.is_enabled();
         NormTensors {
             weight: self.weight.val(),
             bias: self.bias.val(),

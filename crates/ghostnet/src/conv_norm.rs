@@ -80,16 +80,16 @@ impl ConvNorm {
     }
 
     fn forward_activated(&self, x: Tensor<4>, relu: bool) -> Tensor<4> {
-        let normed = ghostnet_kernels::conv_norm(x.clone(), self.tensors(&x), relu);
+        let normed = ghostnet_kernels::conv_norm(x.clone(), self.tensors(x.device().is_autodiff()), relu);
         self.norm.update(normed.statistics.into_iter().next().flatten());
         normed.output
     }
 
-    /// What the kernels take, for an input like `x`.
-    pub(crate) fn tensors(&self, x: &Tensor<4>) -> ConvNormTensors {
+    /// What the kernels take, for an input with autodiff or without.
+    pub(crate) fn tensors(&self, autodiff: bool) -> ConvNormTensors {
         ConvNormTensors {
             weight: self.conv.weight.val(),
-            norm: self.norm.tensors(x),
+            norm: self.norm.tensors(autodiff),
             stride: self.conv.stride[0],
             groups: self.conv.groups,
         }

@@ -95,13 +95,7 @@ impl GhostBottleneck {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let tensors = GhostBottleneckTensors {
-            expand: self.ghost1.tensors(&x),
-            depthwise: self.depthwise.as_ref().map(|conv| conv.tensors(&x)),
-            squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
-            project: self.ghost2.tensors(&x),
-            shortcut: self.shortcut.as_ref().map(|shortcut| shortcut.convs().map(|conv| conv.tensors(&x))),
-        };
+        let tensors = self.tensors(x.device().is_autodiff());
         let normed = ghostnet_kernels::ghost_bottleneck(x, tensors);
         let shortcut = self.shortcut.iter().flat_map(|shortcut| shortcut.convs().map(|conv| &conv.norm));
         let norms = self.ghost1.norms().into_iter().chain(self.depthwise.as_ref().map(|conv| &conv.norm));
@@ -109,6 +103,18 @@ impl GhostBottleneck {
             norm.update(statistics);
         }
         normed.output
+    }
+
+    /// What the kernels take, for an input with autodiff or without.
+    pub(crate) fn tensors(&self, autodiff: bool) -> GhostBottleneckTensors {
+        let shortcut = self.shortcut.as_ref();
+        GhostBottleneckTensors {
+            expand: self.ghost1.tensors(autodiff),
+            depthwise: self.depthwise.as_ref().map(|conv| conv.tensors(autodiff)),
+            squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
+            project: self.ghost2.tensors(autodiff),
+            shortcut: shortcut.map(|shortcut| shortcut.convs().map(|conv| conv.tensors(autodiff))),
+        }
     }
 }
 

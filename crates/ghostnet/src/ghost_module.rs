@@ -80,18 +80,18 @@ impl GhostModule {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let normed = ghostnet_kernels::ghost_module(x.clone(), self.tensors(&x));
+        let normed = ghostnet_kernels::ghost_module(x.clone(), self.tensors(x.device().is_autodiff()));
         for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
             norm.update(statistics);
         }
         normed.output
     }
 
-    /// What the kernels take, for an input like `x`.
-    pub(crate) fn tensors(&self, x: &Tensor<4>) -> GhostModuleTensors {
+    /// What the kernels take, for an input with autodiff or without.
+    pub(crate) fn tensors(&self, autodiff: bool) -> GhostModuleTensors {
         GhostModuleTensors {
-            primary: self.primary_conv.tensors(x),
-            cheap: self.cheap_operation.tensors(x),
+            primary: self.primary_conv.tensors(autodiff),
+            cheap: self.cheap_operation.tensors(autodiff),
             relu: self.relu,
             out_channels: self.out_channels,
         }

@@ -155,12 +155,7 @@ impl GhostNet {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_stem(&self, images: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = images.dims();
-        assert!(
-            channels == self.in_channels,
-            "GhostNet expects images of shape [batch, {}, height, width], got [{batch}, {channels}, {height}, {width}]",
-            self.in_channels
-        );
+        check_channels(&images, self.in_channels);
         self.stem.forward_relu(images)
     }
 
@@ -188,11 +183,28 @@ impl GhostNet {
     /// - `map`: the last of [`features`](Self::features)
     /// - output: `[batch, num_classes]`
     pub fn forward_head(&self, map: Tensor<4>) -> Tensor<2> {
+        self.forward_classifier(self.forward_embedding(map))
+    }
+
+    /// Dropout and classifier.
+    ///
+    /// # Shapes
+    /// - `embedding`: `[batch, 1280]`
+    /// - output: `[batch, num_classes]`
+    pub fn forward_classifier(&self, embedding: Tensor<2>) -> Tensor<2> {
         let weight = self.classifier.weight.val(); // [hidden, num_classes]
         let bias = self.classifier.bias.as_ref().map(Param::val);
-        let embedding = self.dropout.forward(self.forward_embedding(map));
+        let embedding = self.dropout.forward(embedding);
         ghostnet_kernels::linear(embedding, LinearTensors { weight, weight_in_out: true, bias })
     }
+}
+
+pub(crate) fn check_channels(images: &Tensor<4>, in_channels: usize) {
+    let [batch, channels, height, width] = images.dims();
+    assert!(
+        channels == in_channels,
+        "GhostNet expects images of shape [batch, {in_channels}, height, width], got [{batch}, {channels}, {height}, {width}]"
+    );
 }
 
 fn forward_stage(stage: &[GhostBottleneck], map: Tensor<4>) -> Tensor<4> {

@@ -110,6 +110,27 @@ fn the_counter_counts_what_the_modules_hold() {
 }
 
 #[test]
+fn the_folded_network_is_the_network() {
+    let device = Device::flex();
+    for (name, width) in MODELS {
+        let model = model(width, &device);
+        let folded = model.fold();
+        for shape in [[2, 3, 64, 64], [1, 3, 97, 65]] {
+            let images = hash_rule::input(shape, &device);
+            let maps = model.features(images.clone()).into_iter().zip(folded.features(images.clone()));
+            let maps = maps.map(|(expected, found)| (values(expected), values(found)));
+            let logits = (values(model.forward(images.clone())), values(folded.forward(images)));
+            for (at, (expected, found)) in maps.chain([logits]).enumerate() {
+                let largest = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_close(&format!("{name} {shape:?} map {at}"), *found, *expected, 1e-5 * largest);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn logits_and_every_stage_equal_the_reference() {
     let device = Device::flex();
     for (name, width) in MODELS {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use burn::tensor::{Device, Distribution, Tensor};
-use ghostnet::{GhostNet, GhostNetConfig};
-use ghostnet_kernels::LinearTensors;
+use ghostnet::{FoldedGhostNet, GhostBottleneck, GhostNet, GhostNetConfig};
+use ghostnet_kernels::{FoldedGhostBottleneck, LinearTensors};
 use imageset::Loader;
 use serde::Serialize;
 
@@ -153,7 +153,7 @@ impl Work {
 
     /// Times inference, to the class scores in memory.
     pub fn infer(&self, device: &Device, seconds: f64) -> Timing {
-        let model = self.network.init(device);
+        let model = self.network.init(device).fold();
         let images = self.images(device);
         repeat(seconds, self.batch_size, || {
             let _scores = model.forward(images.clone()).into_data();
@@ -183,21 +183,12 @@ impl Work {
     pub fn layers(&self, device: &Device, training: bool, seconds: f64) -> Vec<LayerTiming> {
         let device = if training { device.clone().autodiff() } else { device.clone() };
         let model: GhostNet = self.network.init(&device);
-        let blocks = model.stages.iter().enumerate().flat_map(|(stage, blocks)| {
-            (0..blocks.len()).map(move |block| (format!("blocks.{stage}.{block}."), stage, block))
-        });
-        type Part<'a> = (String, Box<dyn Fn(Tensor<4>) -> Tensor<4> + 'a>);
-        let mut parts: Vec<Part<'_>> = vec![("conv_stem".to_string(), Box::new(|x| model.forward_stem(x)))];
-        for (name, stage, block) in blocks {
-            let block = &model.stages[stage][block];
-            parts.push((name, Box::new(|x| block.forward(x))));
-        }
-        parts.push(("blocks.9.0.".to_string(), Box::new(|x| model.last.forward_relu(x))));
+        let parts = if training { training_parts(model) } else { folded_parts(model.fold()) };
         let counts = self.network.layers(self.image_size, self.image_size);
         let mut map = self.images(&device);
         let share = seconds / parts.len() as f64;
         let mut timings = Vec::new();
-        for (name, forward) in parts {
+        for Part { name, forward } in parts {
             // The images of the first part have no gradient, as in training.
             let input = if training && !timings.is_empty() { map.detach().require_grad() } else { map };
             let (mut forward_ms, mut backward_ms) = (Vec::new(), Vec::new());
@@ -237,6 +228,62 @@ impl Work {
         }
         timings
     }
+}
+
+/// A part of a network that takes a map and gives one.
+struct Part {
+    /// What the names of its layers start with.
+    name: String,
+    forward: Box<dyn Fn(Tensor<4>) -> Tensor<4>>,
+}
+
+impl Part {
+    fn new(name: impl Into<String>, forward: impl Fn(Tensor<4>) -> Tensor<4> + 'static) -> Self {
+        Self { name: name.into(), forward: Box::new(forward) }
+    }
+
+    /// The blocks of all stages.
+    fn blocks<B: 'static>(
+        stages: Vec<Vec<B>>,
+        forward: impl Fn(&B, Tensor<4>) -> Tensor<4> + Copy + 'static,
+    ) -> impl Iterator<Item = Self> {
+        stages.into_iter().enumerate().flat_map(move |(stage, blocks)| {
+            blocks
+                .into_iter()
+                .enumerate()
+                .map(move |(index, block)| Self::new(format!("blocks.{stage}.{index}."), move |x| forward(&block, x)))
+        })
+    }
+}
+
+const STEM: &str = "conv_stem";
+const LAST: &str = "blocks.9.0.";
+/// With the pooling before it.
+const HEAD: &str = "conv_head";
+const CLASSIFIER: &str = "classifier";
+
+fn training_parts(model: GhostNet) -> Vec<Part> {
+    let mut parts = vec![Part::new(STEM, {
+        let model = model.clone();
+        move |x| model.forward_stem(x)
+    })];
+    parts.extend(Part::blocks(model.stages.clone(), GhostBottleneck::forward));
+    let last = model.last.clone();
+    parts.push(Part::new(LAST, move |x| last.forward_relu(x)));
+    let head = model.clone();
+    parts.push(Part::new(HEAD, move |x| head.forward_embedding(x).unsqueeze_dims(&[2, 3])));
+    parts.push(Part::new(CLASSIFIER, move |x| model.forward_classifier(x.flatten(1, 3)).unsqueeze_dims(&[2, 3])));
+    parts
+}
+
+fn folded_parts(model: FoldedGhostNet) -> Vec<Part> {
+    let (stem, last, classifier) = (model.stem.clone(), model.last.clone(), model.classifier.clone());
+    let mut parts = vec![Part::new(STEM, move |x| stem.forward(x))];
+    parts.extend(Part::blocks(model.stages.clone(), FoldedGhostBottleneck::forward));
+    parts.push(Part::new(LAST, move |x| last.forward(x)));
+    parts.push(Part::new(HEAD, move |x| model.forward_embedding(x).unsqueeze_dims(&[2, 3])));
+    parts.push(Part::new(CLASSIFIER, move |x| classifier.forward(x)));
+    parts
 }
 
 /// Times whole epochs of a loader, batch by batch.

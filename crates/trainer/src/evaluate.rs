@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use burn::tensor::Device;
-use ghostnet::GhostNet;
+use ghostnet::FoldedGhostNet;
 use imageset::Loader;
 use serde::Serialize;
 
@@ -123,9 +123,8 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
-    /// Evaluates `model`, which must be an inference copy (`valid()`): a training one would move its running statistics.
-    /// `None` if `stop` said so between two batches.
-    pub fn run(&self, model: &GhostNet, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<Evaluation>> {
+    /// Evaluates a network. `None` if `stop` said so between two batches.
+    pub fn run(&self, model: &FoldedGhostNet, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<Evaluation>> {
         let mut tally = Tally::new(self.classes.len());
         let mut skipped: Vec<String> = Vec::new();
         for batch in self.loader.epoch(0, 0) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
-use ghostnet::GhostNet;
+use ghostnet::{FoldedGhostNet, GhostNet};
 use imageset::{Batch, DecodeLimits, Pipeline};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -35,7 +35,7 @@ pub struct Prediction {
 /// A network with its preprocessing.
 #[derive(Debug)]
 pub struct Predictor {
-    model: GhostNet,
+    model: FoldedGhostNet,
     card: ModelCard,
     pipeline: Pipeline,
     device: Device,
@@ -43,9 +43,9 @@ pub struct Predictor {
 
 impl Predictor {
     /// Pairs a network with its card.
-    pub fn new(model: GhostNet, card: ModelCard, device: Device) -> anyhow::Result<Self> {
+    pub fn new(model: &GhostNet, card: ModelCard, device: Device) -> anyhow::Result<Self> {
         let pipeline = Pipeline::new(&card.transforms, card.image_size).context("the model's preprocessing")?;
-        Ok(Self { model, card, pipeline, device })
+        Ok(Self { model: model.fold(), card, pipeline, device })
     }
 
     /// The `top` most probable classes of an image file.

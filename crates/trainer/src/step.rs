@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor};
-use ghostnet::{GhostNet, parameter_names};
+use ghostnet::{FoldedGhostNet, GhostNet, parameter_names};
 use ghostnet_kernels::global_norm;
 
 use crate::loss::soft_cross_entropy;
@@ -64,10 +64,10 @@ impl Trainee {
         Self { model, optimizer, names }
     }
 
-    /// A copy for evaluation, with running statistics of its own. The training network itself must not be evaluated: that would
-    /// move its running statistics.
-    pub fn inference_copy(&self) -> GhostNet {
-        self.model.valid()
+    /// The network as it is now, for evaluation. The training network itself must not be evaluated: that would move its running
+    /// statistics.
+    pub fn folded(&self) -> FoldedGhostNet {
+        self.model.fold()
     }
 
     /// One update from the mean gradient over all images.

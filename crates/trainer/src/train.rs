@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
     /// was interrupted.
     fn evaluate(&mut self, trainee: &Trainee) -> anyhow::Result<bool> {
         let step = self.progress.step;
-        let model = trainee.inference_copy();
+        let model = trainee.folded();
         let mut found: Vec<(&str, Evaluation)> = Vec::new();
         for split in &self.plan.evaluated {
             let evaluator = Evaluator {

@@ -100,7 +100,7 @@ fn bench_times_steps_inference_and_loading_with_the_kernels_and_without() {
         }
         assert_eq!(report["kernels"] == "off", kernels == "off", "{report}");
         let layers = report["layers"].as_array().expect("layers");
-        assert_eq!(layers.len(), 18, "stem, sixteen bottlenecks, last convolution");
+        assert_eq!(layers.len(), 20, "stem, sixteen bottlenecks, last convolution, hidden layer, classifier");
         assert_eq!(layers[0]["backward_ms"].is_number(), work == "step");
         assert!(layers.iter().all(|layer| layer["multiply_adds"].as_u64() > Some(0)));
     }

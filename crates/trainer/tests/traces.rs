@@ -4,6 +4,7 @@
 #[path = "../../ghostnet/tests/hash_rule/uniform.rs"]
 mod uniform;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 use trainer::loss::{one_hot, soft_cross_entropy};
@@ -155,7 +156,7 @@ fn stepped(weight_decay: f64, batches: usize) -> Vec<ghostnet::NamedTensor> {
     let settings = StepSettings { learning_rate: 0.5, clip_norm: None };
     let trainee = Trainee::new(network, Optimizer::new(rule, weight_decay));
     let (trainee, _) = trainee.step(vec![batch; batches], settings).expect("finite");
-    trainee.inference_copy().state(0)
+    trainee.model.valid().state(0)
 }
 
 #[test]

@@ -169,27 +169,6 @@ impl NormedMap {
         let gradient = self.gradient(all, dy, &norm, None);
         map(&groups(self.images.pixels(), 1, 1024, 64), |pixels| dispatch(set, Write(gradient, pixels, to)));
     }
-
-    /// Means of the channels of each image, `[batch, channels]`.
-    fn means(&self, set: InstructionSet) -> Vec<f32> {
-        struct Add<'a>(Source<'a>, Range<usize>);
-        impl Task for Add<'_> {
-            type Output = Vec<f32>;
-            #[inline(always)]
-            unsafe fn run<S: Simd>(self) -> Vec<f32> {
-                let mut sums = vec![0.0; self.0.z.channels];
-                // SAFETY: nothing writes to the map.
-                unsafe { self.0.add_sums::<S>(self.1.start, self.1.len(), &mut sums) };
-                sums
-            }
-        }
-        let pixels = self.images.pixels_per_image();
-        let source = self.source(0..self.channels, None);
-        let images = groups(self.images.pixels(), pixels, pixels, self.images.batch);
-        let mut means = map(&images, |pixels| dispatch(set, Add(source, pixels))).concat();
-        means.iter_mut().for_each(|mean| *mean /= pixels as f32);
-        means
-    }
 }
 
 /// Gradients of a convolution's weight and of its norm.
@@ -433,7 +412,9 @@ impl Bottleneck<'_> {
             self.strided(input, images).forward(set, conv, false)
         });
         let middle = depthwise.as_ref().unwrap_or(&expand);
-        let squeezed = self.squeeze.map(|squeeze| squeeze.forward(set, middle.means(set)));
+        let squeezed = self
+            .squeeze
+            .map(|squeeze| squeeze.forward(set, means(set, middle.source(0..middle.channels, None), middle.images)));
         let out_images = middle.images;
         let input = middle.source(0..middle.channels, squeezed.as_ref().map(|squeezed| &*squeezed.gate));
         let project = self.project.forward(set, &out_images.pixels_of(input), out_images);
@@ -564,8 +545,28 @@ impl Bottleneck<'_> {
     }
 }
 
-/// Adds two sources of `pixels` pixels into a map.
-fn add(set: InstructionSet, sources: [Source; 2], pixels: usize, to: View) {
+/// Means of the channels of each image, `[batch, channels]`.
+pub(crate) fn means(set: InstructionSet, source: Source, images: Images) -> Vec<f32> {
+    struct Add<'a>(Source<'a>, Range<usize>);
+    impl Task for Add<'_> {
+        type Output = Vec<f32>;
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Vec<f32> {
+            let mut sums = vec![0.0; self.0.z.channels];
+            // SAFETY: nothing writes to the map.
+            unsafe { self.0.add_sums::<S>(self.1.start, self.1.len(), &mut sums) };
+            sums
+        }
+    }
+    let pixels = images.pixels_per_image();
+    let groups = groups(images.pixels(), pixels, pixels, images.batch);
+    let mut means = map(&groups, |pixels| dispatch(set, Add(source, pixels))).concat();
+    means.iter_mut().for_each(|mean| *mean /= pixels as f32);
+    means
+}
+
+/// Adds two sources of `pixels` pixels into a map, which may be one of them.
+pub(crate) fn add(set: InstructionSet, sources: [Source; 2], pixels: usize, to: View) {
     struct Add<'a>([Source<'a>; 2], Range<usize>, View);
     impl Task for Add<'_> {
         type Output = ();

@@ -1,6 +1,9 @@
 //! Depthwise convolutions, row by row of an image: a few rows, normed and activated, lie in cache with a border of zeros, and
 //! the kernel slides over them for a vector of channels at a time.
 
+use std::ops::Range;
+
+use crate::cpu::matmul::{BiasRelu, Finish};
 use crate::cpu::norm::Moments;
 use crate::cpu::parallel::{groups, map, with_scratch};
 use crate::cpu::pointwise::{ConvGradients, Gathered, InputGradient, merge};
@@ -46,8 +49,9 @@ impl Depthwise<'_> {
     }
 
     /// Weights as `[kernel · kernel, padded channels]`.
-    fn taps(&self) -> Vec<f32> {
+    pub(crate) fn taps(&self) -> Vec<f32> {
         let (area, padded) = (self.kernel * self.kernel, self.padded_channels());
+        assert!(self.weights.len() == self.channels * area);
         let mut taps = vec![0.0; area * padded];
         for channel in 0..self.channels {
             for tap in 0..area {
@@ -59,9 +63,8 @@ impl Depthwise<'_> {
 
     /// What the kernels rely on: rows in scratch memory are as wide as the convolution says.
     fn check(&self, input: &Source) {
-        let area = self.kernel * self.kernel;
         let gate = input.gate.map_or(self.batch * self.channels, <[f32]>::len);
-        assert!(input.z.channels == self.channels && self.weights.len() == self.channels * area);
+        assert!(input.z.channels == self.channels);
         assert!(gate == self.batch * self.channels && self.kernel % 2 == 1 && self.stride > 0);
     }
 
@@ -72,18 +75,28 @@ impl Depthwise<'_> {
 
     /// Writes the output and returns the sums for its norm, one for each group of rows.
     pub(crate) fn forward(&self, input: &Source, to: View) -> Vec<Moments> {
-        self.check(input);
-        assert!(to.channels == self.channels);
         let taps = self.taps();
+        let taps = Taps { values: &taps, row: self.padded_channels() };
         let groups = groups(self.batch * self.out_size()[0], 1, self.least_rows(), 64);
-        map(&groups, |rows| {
-            let row = self.padded_width() * self.padded_channels();
-            with_scratch([row * (self.kernel + 1)], |[ring]| {
-                dispatch(
-                    self.set,
-                    Forward { conv: self, input, taps: &taps, to, first: rows.start, end: rows.end, ring },
-                )
-            })
+        map(&groups, |rows| self.forward_rows(input, taps, (), rows, to))
+    }
+
+    /// Writes some rows of the output, counted over all images, and returns what the finish gathers over them.
+    pub(crate) fn forward_rows<F: RowFinish>(
+        &self,
+        input: &Source,
+        taps: Taps,
+        finish: F,
+        rows: Range<usize>,
+        to: View,
+    ) -> F::Gathered {
+        self.check(input);
+        let [height, _] = self.out_size();
+        let padded = self.padded_channels();
+        assert!(to.channels == self.channels && rows.end <= self.batch * height && padded <= taps.row);
+        assert!(taps.values.len() >= (self.kernel * self.kernel - 1) * taps.row + padded);
+        with_scratch([self.padded_width() * padded * (self.kernel + 1)], |[ring]| {
+            dispatch(self.set, Forward { conv: self, input, taps, finish, to, first: rows.start, end: rows.end, ring })
         })
     }
 
@@ -147,21 +160,67 @@ impl Ring {
     }
 }
 
-struct Forward<'a> {
+/// Weights by tap and channel, `[kernel · kernel, row]`, from the first channel that is computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Taps<'a> {
+    pub(crate) values: &'a [f32],
+    /// Floats from one tap to the next.
+    pub(crate) row: usize,
+}
+
+/// What becomes of a row.
+pub(crate) trait RowFinish: Finish + Send + Sync {
+    /// Over rows.
+    type Gathered: Send;
+    fn start(channels: usize) -> Self::Gathered;
+
+    /// Adds `count` pixels from `first` on.
+    ///
+    /// # Safety
+    /// The pixels exist and are not being written.
+    unsafe fn gather<S: Simd>(gathered: &mut Self::Gathered, to: View, first: usize, count: usize);
+}
+
+/// To be normed.
+impl RowFinish for () {
+    type Gathered = Moments;
+
+    fn start(channels: usize) -> Moments {
+        Moments::new(channels)
+    }
+
+    #[inline(always)]
+    unsafe fn gather<S: Simd>(moments: &mut Moments, to: View, first: usize, count: usize) {
+        // SAFETY: the caller's.
+        unsafe { moments.add::<S>(to, first, count) }
+    }
+}
+
+impl RowFinish for BiasRelu {
+    type Gathered = ();
+
+    fn start(_: usize) {}
+
+    #[inline(always)]
+    unsafe fn gather<S: Simd>((): &mut (), _: View, _: usize, _: usize) {}
+}
+
+struct Forward<'a, F> {
     conv: &'a Depthwise<'a>,
     input: &'a Source<'a>,
-    taps: &'a [f32],
+    taps: Taps<'a>,
+    finish: F,
     to: View,
     first: usize,
     end: usize,
     ring: &'a mut [f32],
 }
 
-impl Task for Forward<'_> {
-    type Output = Moments;
+impl<F: RowFinish> Task for Forward<'_, F> {
+    type Output = F::Gathered;
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) -> Moments {
+    unsafe fn run<S: Simd>(self) -> F::Gathered {
         let conv = self.conv;
         // SAFETY: the caller's.
         unsafe {
@@ -182,16 +241,17 @@ fn constant_or(constant: usize, value: usize) -> usize {
     if constant == 0 { value } else { constant }
 }
 
-impl Forward<'_> {
+impl<F: RowFinish> Forward<'_, F> {
     #[inline(always)]
-    unsafe fn rows<S: Simd, const KERNEL: usize, const STRIDE: usize>(self) -> Moments {
+    unsafe fn rows<S: Simd, const KERNEL: usize, const STRIDE: usize>(self) -> F::Gathered {
         let conv = self.conv;
         let ([height, width], [out_height, out_width]) = (conv.size, conv.out_size());
         let (kernel, padding, channels) = (constant_or(KERNEL, conv.kernel), conv.padding(), conv.channels);
         let stride = constant_or(STRIDE, conv.stride);
         let padded = conv.padded_channels();
+        let (taps, taps_row) = (self.taps.values.as_ptr(), self.taps.row);
         let mut ring = Ring::new(self.ring, kernel, conv.padded_width() * padded);
-        let mut moments = Moments::new(channels);
+        let mut gathered = F::start(channels);
         let mut image = usize::MAX;
         let mut window = vec![std::ptr::null::<f32>(); kernel];
         for row in self.first..self.end {
@@ -223,7 +283,7 @@ impl Forward<'_> {
                         for ky in 0..kernel {
                             let from = (*window.get_unchecked(ky)).add(x * stride * padded + channel);
                             for kx in 0..kernel {
-                                let tap = S::load(self.taps.as_ptr().add((ky * kernel + kx) * padded + channel));
+                                let tap = S::load(taps.add((ky * kernel + kx) * taps_row + channel));
                                 for tile in 0..TILE {
                                     let value = S::load(from.add((tile * stride + kx) * padded));
                                     sums[tile] = S::mul_add(value, tap, sums[tile]);
@@ -232,17 +292,18 @@ impl Forward<'_> {
                         }
                         for tile in 0..TILE {
                             if x + tile < out_width {
-                                store::<S>(self.to.pixel(pixel + x + tile).add(channel), left, sums[tile]);
+                                let sum = self.finish.apply::<S>(channel, sums[tile]);
+                                store::<S>(self.to.pixel(pixel + x + tile).add(channel), left, sum);
                             }
                         }
                         x += TILE;
                     }
                     channel += S::LANES;
                 }
-                moments.add::<S>(self.to, pixel, out_width);
+                F::gather::<S>(&mut gathered, self.to, pixel, out_width);
             }
         }
-        moments
+        gathered
     }
 }
 

@@ -77,15 +77,15 @@ pub fn layout_conversions() -> usize {
 }
 
 /// A map in channels-last order, with its images and channels.
-struct MapIn {
+pub(crate) struct MapIn {
     tensor: FlexTensor,
-    images: Images,
-    channels: usize,
+    pub(crate) images: Images,
+    pub(crate) channels: usize,
 }
 
 impl MapIn {
     /// Copies if the tensor is not channels-last already.
-    fn new(tensor: FlexTensor) -> Self {
+    pub(crate) fn new(tensor: FlexTensor) -> Self {
         let [batch, channels, height, width] = tensor.shape().dims();
         let strides = channels_last([batch, channels, height, width]);
         let layout = tensor.layout();
@@ -99,11 +99,11 @@ impl MapIn {
         Self { tensor, images: Images { batch, size: [height, width] }, channels }
     }
 
-    fn pixels(&self) -> MapPixels<'_> {
+    pub(crate) fn pixels(&self) -> MapPixels<'_> {
         MapPixels { source: Source::plain(self.view()), pixels_per_image: self.images.pixels_per_image() }
     }
 
-    fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         View::of(&self.tensor.storage::<f32>()[..self.images.pixels() * self.channels], self.channels)
     }
 }
@@ -113,7 +113,7 @@ fn channels_last([_, channels, height, width]: [usize; 4]) -> [isize; 4] {
 }
 
 /// Writes a map in channels-last order, behind a view of the usual order.
-fn map_out(images: Images, channels: usize, write: impl FnOnce(View)) -> FlexTensor {
+pub(crate) fn map_out(images: Images, channels: usize, write: impl FnOnce(View)) -> FlexTensor {
     let mut values = Buffer::new(images.pixels() * channels);
     write(values.view_mut(channels));
     let dims = [images.batch, channels, images.size[0], images.size[1]];
@@ -121,7 +121,7 @@ fn map_out(images: Images, channels: usize, write: impl FnOnce(View)) -> FlexTen
     FlexTensor::new(values.into_bytes(), layout, DType::F32)
 }
 
-fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     assert!(values.len() == shape.num_elements(), "a tensor of shape {shape:?} of {} values", values.len());
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
 }
@@ -242,20 +242,25 @@ impl ConvInput {
             })),
             Self::Map(map) => work(ConvRef::Map(Conv::Pointwise { input: &map.pixels(), images: map.images })),
             Self::Any(x) => {
-                let [batch, in_channels, height, width] = x.shape().dims();
-                let strides = x.layout().strides();
-                let patches = Patches {
-                    data: x.storage::<f32>(),
-                    strides: [strides[0], strides[1], strides[2], strides[3]],
-                    start: x.layout().start_offset(),
-                    in_channels,
-                    images: Images { batch, size: [height, width] },
-                    kernel,
-                    stride,
-                };
+                let patches = patches(x, kernel, stride);
                 work(ConvRef::Any(Conv::Pointwise { input: &patches, images: patches.out_images() }))
             }
         }
+    }
+}
+
+/// An ordinary convolution's windows of the images `x`.
+pub(crate) fn patches(x: &FlexTensor, kernel: usize, stride: usize) -> Patches<'_> {
+    let [batch, in_channels, height, width] = x.shape().dims();
+    let strides = x.layout().strides();
+    Patches {
+        data: x.storage::<f32>(),
+        strides: [strides[0], strides[1], strides[2], strides[3]],
+        start: x.layout().start_offset(),
+        in_channels,
+        images: Images { batch, size: [height, width] },
+        kernel,
+        stride,
     }
 }
 

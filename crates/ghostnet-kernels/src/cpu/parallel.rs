@@ -3,7 +3,7 @@
 //! Work is cut into groups by its shape alone, each group's sums are its own, and they are added up in order: results are the
 //! same bits whatever the number of threads, and from run to run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -14,8 +14,27 @@ pub(crate) fn groups(total: usize, unit: usize, least: usize, most: usize) -> Ve
     (0..total.div_ceil(size)).map(|group| group * size..((group + 1) * size).min(total)).collect()
 }
 
+thread_local! {
+    static SERIAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on this thread alone, every [`map`] in it included: for work that is shared out already.
+pub(crate) fn serially<T>(work: impl FnOnce() -> T) -> T {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            SERIAL.set(self.0);
+        }
+    }
+    let _reset = Reset(SERIAL.replace(true));
+    work()
+}
+
 /// Results of the groups, in order.
 pub(crate) fn map<T: Send>(groups: &[Range<usize>], work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
+    if groups.len() == 1 || SERIAL.get() {
+        return groups.iter().map(|group| work(group.clone())).collect();
+    }
     groups.par_iter().map(|group| work(group.clone())).collect()
 }
 

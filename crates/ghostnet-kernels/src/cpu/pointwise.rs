@@ -102,7 +102,7 @@ pub(crate) struct ConvGradients {
 }
 
 /// Pixels in a block: its rows of `channels` floats together fill about a quarter of a core's second cache.
-fn block_pixels(channels: usize) -> usize {
+pub(crate) fn block_pixels(channels: usize) -> usize {
     (65_536 / channels).clamp(96, 1536) / 24 * 24
 }
 

@@ -41,6 +41,11 @@ impl View {
         Self { data: self.data.wrapping_add(start), channels, ..self }
     }
 
+    /// Its pixels from `pixel` on.
+    pub(crate) fn from(self, pixel: usize) -> Self {
+        Self { data: self.pixel(pixel), ..self }
+    }
+
     /// Address of a pixel's first channel.
     #[inline(always)]
     pub(crate) fn pixel(self, pixel: usize) -> *mut f32 {

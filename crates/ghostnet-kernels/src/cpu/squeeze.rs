@@ -35,6 +35,18 @@ pub(crate) struct SqueezeGradients {
     pub(crate) mean: Vec<f32>,
 }
 
+/// `relu6(x + 3) / 6` and its slope. NaN is clipped on neither side.
+pub(crate) fn hard_sigmoid(x: f32) -> (f32, f32) {
+    let value = x / 6.0 + 0.5;
+    if value <= 0.0 {
+        (0.0, 0.0)
+    } else if value >= 1.0 {
+        (1.0, 0.0)
+    } else {
+        (value, 1.0 / 6.0)
+    }
+}
+
 impl SqueezeParameters<'_> {
     fn layers(&self) -> [DenseLayer<'_>; 2] {
         let (channels, squeezed) = (self.expand_bias.len(), self.reduce_bias.len());
@@ -53,15 +65,7 @@ impl SqueezeParameters<'_> {
         let mut gate = expand.forward(set, &squeezed);
         let mut slope = vec![0.0; gate.len()];
         for (gate, slope) in gate.iter_mut().zip(&mut slope) {
-            let value = *gate / 6.0 + 0.5;
-            // NaN is clipped on neither side.
-            (*gate, *slope) = if value <= 0.0 {
-                (0.0, 0.0)
-            } else if value >= 1.0 {
-                (1.0, 0.0)
-            } else {
-                (value, 1.0 / 6.0)
-            };
+            (*gate, *slope) = hard_sigmoid(*gate);
         }
         Squeezed { mean, squeezed, gate, slope }
     }

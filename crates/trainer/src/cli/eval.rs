@@ -130,7 +130,7 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         device: &device.device,
     };
     let interrupt = Interrupt::listen()?;
-    let Some(evaluation) = evaluator.run(&model, &|| interrupt.requested())? else {
+    let Some(evaluation) = evaluator.run(&model.fold(), &|| interrupt.requested())? else {
         return Ok(interrupted());
     };
     let report = Report { model: path, step: card.step, data: data.description, classes: card.classes, evaluation };

@@ -39,7 +39,7 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
         output.line(note);
     }
     let (model, card) = ModelFile::read(&path)?.into_model(&device.device)?;
-    let predictor = Predictor::new(model, card, device.device)?;
+    let predictor = Predictor::new(&model, card, device.device)?;
     let mut predictions = Vec::new();
     for image in &args.images {
         match predictor.predict(image, args.top as usize) {
