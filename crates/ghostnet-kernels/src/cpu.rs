@@ -106,6 +106,16 @@ pub(crate) fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     run(Operation::Linear(LinearOptions { weight_in_out }), x, parameters, Vec::new()).0
 }
 
+pub(crate) fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
+    run(Operation::GlobalAveragePool, x, Vec::new(), Vec::new()).0
+}
+
+/// Runs `work` on a thread of the kernels' pool. Layers that run one after the other in there need not be handed over to the
+/// pool and waited for one by one, which for a single image is a tenth of the time.
+pub fn in_thread_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 pub(crate) fn sgd(
     rule: &Sgd,
     value: Tensor<1>,

@@ -12,7 +12,9 @@ use burn::tensor::activation::{hard_sigmoid, relu};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
-use crate::{ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, SqueezeExciteTensors};
+use crate::{
+    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Reference, SqueezeExciteTensors,
+};
 
 /// A convolution with bias, padded by half of its square odd kernel, and a ReLU or none.
 #[derive(Clone, Debug)]
@@ -202,7 +204,7 @@ impl BottleneckLayers {
             map = depthwise.forward(map); // [batch, expanded, height / stride, width / stride]
         }
         if let Some([reduce, expand]) = &self.squeeze_excite {
-            let mean = map.clone().mean_dim(3).mean_dim(2); // [batch, expanded, 1, 1]
+            let mean = Reference.global_average_pool(map.clone()); // [batch, expanded, 1, 1]
             map = map * hard_sigmoid(expand.forward(reduce.forward(mean)), 1.0 / 6.0, 0.5);
         }
         let map = self.project.forward(map); // [batch, out, height / stride, width / stride]

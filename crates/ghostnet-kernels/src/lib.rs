@@ -12,11 +12,17 @@ mod reference;
 mod update;
 
 #[cfg(feature = "cpu")]
-pub use cpu::{InstructionSet, is_supported, layout_conversions, set_enabled};
+pub use cpu::{InstructionSet, in_thread_pool, is_supported, layout_conversions, set_enabled};
 pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
+/// Runs `work`, as it is where there are no kernels; see the feature `cpu`.
+#[cfg(not(feature = "cpu"))]
+pub fn in_thread_pool<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
 pub use operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
-    SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, linear, norm, squeeze_excite,
+    SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, linear, norm,
+    squeeze_excite,
 };
 pub use reference::Reference;
 #[cfg(feature = "cpu")]

@@ -185,6 +185,19 @@ pub fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     Reference.linear(x, linear)
 }
 
+/// Mean of every channel of every image: global average pooling.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+/// - output: `[batch, channels, 1, 1]`
+pub fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) {
+        return crate::cpu::global_average_pool(x);
+    }
+    Reference.global_average_pool(x)
+}
+
 /// Ghost bottleneck. Fused if it is the paper's: both modules as in [`ghost_module`] and with one cheap kernel, a ReLU in the
 /// first only, one kernel and stride for both branches.
 ///

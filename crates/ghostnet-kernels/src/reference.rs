@@ -61,10 +61,15 @@ impl Reference {
     pub fn squeeze_excite(self, x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
         let SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias } = squeeze_excite;
         let options = || ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
-        let mean = x.clone().mean_dim(3).mean_dim(2); // [batch, channels, 1, 1]
+        let mean = self.global_average_pool(x.clone()); // [batch, channels, 1, 1]
         let squeezed = relu(conv2d(mean, reduce, Some(reduce_bias), options())); // [batch, squeezed, 1, 1]
         let gate = conv2d(squeezed, expand, Some(expand_bias), options()); // [batch, channels, 1, 1]
         x * hard_sigmoid(gate, 1.0 / 6.0, 0.5)
+    }
+
+    /// See [`global_average_pool`](crate::global_average_pool).
+    pub fn global_average_pool(self, x: Tensor<4>) -> Tensor<4> {
+        x.mean_dim(3).mean_dim(2)
     }
 
     /// See [`linear`](crate::linear).

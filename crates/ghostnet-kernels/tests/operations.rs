@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
     AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, GhostBottleneckTensors, GhostModuleTensors,
     InstructionSet, LinearTensors, NormTensors, Normed, Reference, Sgd, SqueezeExciteTensors, conv_norm,
-    ghost_bottleneck, ghost_module, global_norm, is_supported, linear,
+    ghost_bottleneck, ghost_module, global_average_pool, global_norm, is_supported, linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -488,6 +488,19 @@ fn dense_layers_equal_the_reference() {
 }
 
 #[test]
+fn global_average_pooling_and_its_gradient_equal_the_reference() {
+    for (case, dims) in [[1, 1, 1, 1], [3, 17, 7, 5], [2, 70, 1, 9]].into_iter().enumerate() {
+        let normed = |output| Normed { output, statistics: Vec::new() };
+        compare(
+            &format!("{dims:?}"),
+            case as u64,
+            |tensors| normed(global_average_pool(tensors.map(dims, 1.0))),
+            |tensors| normed(Reference.global_average_pool(tensors.map(dims, 1.0))),
+        );
+    }
+}
+
+#[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -568,8 +581,8 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
             .expect("this test can be run");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(
-            String::from_utf8_lossy(&output.stdout).contains("result: ok. 6 passed; 0 failed"),
-            "{name}: all six ran"
+            String::from_utf8_lossy(&output.stdout).contains("result: ok. 7 passed; 0 failed"),
+            "{name}: all seven ran"
         );
     }
 }

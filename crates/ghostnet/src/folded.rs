@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use ghostnet_kernels::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
+use ghostnet_kernels::{ConvTensors, FoldedConv, FoldedGhostBottleneck, global_average_pool, in_thread_pool};
 
 use crate::{GhostBottleneck, GhostNet};
 
@@ -58,11 +58,13 @@ impl FoldedGhostNet {
     /// # Panics
     /// If the images do not have the network's channels; the message names both.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut map = self.forward_stem(images);
-        for block in self.stages.iter().flatten() {
-            map = block.forward(map);
-        }
-        self.forward_head(self.last.forward(map))
+        in_thread_pool(|| {
+            let mut map = self.forward_stem(images);
+            for block in self.stages.iter().flatten() {
+                map = block.forward(map);
+            }
+            self.forward_head(self.last.forward(map))
+        })
     }
 
     /// The map after every stage, as [`GhostNet::features`].
@@ -112,6 +114,6 @@ impl FoldedGhostNet {
     }
 
     fn forward_hidden(&self, map: Tensor<4>) -> Tensor<4> {
-        self.head.forward(map.mean_dim(3).mean_dim(2)) // [batch, hidden, 1, 1]
+        self.head.forward(global_average_pool(map)) // [batch, hidden, 1, 1]
     }
 }

@@ -5,11 +5,10 @@ use alloc::vec::Vec;
 use burn::config::Config;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::LinearTensors;
+use ghostnet_kernels::{LinearTensors, global_average_pool};
 
 use crate::{Architecture, ConvNorm, ConvNormConfig, GhostBottleneck, GhostBottleneckConfig};
 
@@ -47,8 +46,6 @@ pub struct GhostNet {
     pub stages: Vec<Vec<GhostBottleneck>>,
     /// 1×1 to the last channels, followed by a ReLU.
     pub last: ConvNorm,
-    /// Global average pooling.
-    pub pool: AdaptiveAvgPool2d,
     /// 1×1 with bias and without norm, followed by a ReLU.
     pub head: Conv2d,
     /// Before the classifier.
@@ -85,7 +82,6 @@ impl GhostNetConfig {
                 .init(device),
             stages,
             last: ConvNormConfig::new(architecture.trunk_channels(), architecture.last_channels, 1).init(device),
-            pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
             head: Conv2dConfig::new([architecture.last_channels, architecture.head_channels], [1, 1])
                 .with_bias(true)
                 .init(device),
@@ -170,7 +166,7 @@ impl GhostNet {
     /// - `map`: the last of [`features`](Self::features)
     /// - output: `[batch, 1280]`
     pub fn forward_embedding(&self, map: Tensor<4>) -> Tensor<2> {
-        let pooled = self.pool.forward(map).flatten::<2>(1, 3); // [batch, last channels]
+        let pooled = global_average_pool(map).flatten::<2>(1, 3); // [batch, last channels]
         // A 1×1 convolution of single pixels is a dense layer, and burn's gradient of a convolution takes ten times as long.
         let weight = self.head.weight.val().flatten::<2>(1, 3); // [hidden, last channels]
         let bias = self.head.bias.as_ref().map(Param::val);

@@ -565,6 +565,29 @@ pub(crate) fn means(set: InstructionSet, source: Source, images: Images) -> Vec<
     means
 }
 
+/// Writes to every pixel of an image the image's value of each channel, `[batch, channels]`.
+pub(crate) fn spread(set: InstructionSet, rows: &[f32], images: Images, to: View) {
+    struct Copy<'a>(&'a [f32], Range<usize>, View);
+    impl Task for Copy<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Self(row, pixels, to) = self;
+            let row = Source::plain(View::of(row, row.len()));
+            for pixel in pixels {
+                // SAFETY: the pixels of `to` are this task's alone.
+                unsafe { row.load::<S>(0, 1, 1, to.pixel(pixel), to.stride) }
+            }
+        }
+    }
+    assert!(rows.len() == images.batch * to.channels);
+    let pixels = images.pixels_per_image();
+    map(&groups(images.pixels(), pixels, pixels, images.batch), |range| {
+        let image = range.start / pixels;
+        dispatch(set, Copy(&rows[image * to.channels..][..to.channels], range, to));
+    });
+}
+
 /// Adds two sources of `pixels` pixels into a map, which may be one of them.
 pub(crate) fn add(set: InstructionSet, sources: [Source; 2], pixels: usize, to: View) {
     struct Add<'a>([Source<'a>; 2], Range<usize>, View);

@@ -15,6 +15,7 @@ use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::block::{
     Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
+    means, spread,
 };
 use crate::cpu::buffer::Buffer;
 use crate::cpu::dense::{DenseGradients, DenseLayer};
@@ -67,6 +68,7 @@ pub(crate) enum Operation {
     Linear(LinearOptions),
     GhostModule(GhostOptions),
     GhostBottleneck(BottleneckOptions),
+    GlobalAveragePool,
 }
 
 static CONVERSIONS: AtomicUsize = AtomicUsize::new(0);
@@ -287,6 +289,13 @@ impl Operation {
                 let y = tensor(y, Shape::from([batch, out]));
                 (y, statistics([]), Arc::new(SavedLinear { x, inputs, options }))
             }
+            Self::GlobalAveragePool => {
+                let x = MapIn::new(x);
+                let (images, channels) = (x.images, x.channels);
+                let means = means(set, Source::plain(x.view()), images);
+                let y = tensor(means, Shape::from([images.batch, channels, 1, 1]));
+                (y, statistics([]), Arc::new(SavedPool { images, channels, inputs }))
+            }
             Self::ConvNorm(options) => {
                 let x = ConvInput::new(x, &options);
                 let parameters = Parameters::new(&inputs).conv_norm();
@@ -397,6 +406,28 @@ impl Saved for SavedLinear {
         let DenseGradients { x, weight, bias } =
             layer.backward(InstructionSet::current(), values(&self.x), values(&dy.to_contiguous()));
         (Some(tensor(x, self.x.shape())), vec![weight, bias])
+    }
+}
+
+struct SavedPool {
+    images: Images,
+    channels: usize,
+    inputs: Inputs,
+}
+
+impl Saved for SavedPool {
+    fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+        let dy = dy.to_contiguous();
+        let pixels = self.images.pixels_per_image() as f32;
+        let shares: Vec<f32> = values(&dy).iter().map(|gradient| gradient / pixels).collect();
+        (
+            Some(map_out(self.images, self.channels, |to| spread(InstructionSet::current(), &shares, self.images, to))),
+            Vec::new(),
+        )
     }
 }
 
