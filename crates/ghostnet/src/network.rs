@@ -106,6 +106,22 @@ fn draw_parameters(model: &GhostNet) {
 }
 
 impl GhostNet {
+    /// Freezes the stem and the first `count` of the ten maps that [`features`](Self::features) gives, nine stages and the last
+    /// convolution, and sets all others free: what is frozen has no gradients and uses its running statistics.
+    pub fn freeze_stages(self, count: usize) -> Self {
+        let mut model = self.unfreeze();
+        if count > 0 {
+            model.stem = model.stem.freeze();
+        }
+        let num_stages = model.stages.len();
+        let freeze = |(index, stage): (usize, Vec<GhostBottleneck>)| if index < count { stage.freeze() } else { stage };
+        model.stages = model.stages.into_iter().enumerate().map(freeze).collect();
+        if count > num_stages {
+            model.last = model.last.freeze();
+        }
+        model
+    }
+
     /// Class scores before the softmax.
     ///
     /// # Shapes

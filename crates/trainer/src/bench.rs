@@ -135,7 +135,7 @@ impl Work {
         let mut failure = None;
         let timing = repeat(seconds, self.batch_size, || {
             let batch = MicroBatch { images: images.clone(), targets: targets.clone() };
-            let settings = StepSettings { learning_rate: 1e-4, clip_norm: None };
+            let settings = StepSettings { learning_rate: 1e-4, ..StepSettings::default() };
             trainee = trainee.take().and_then(|trainee| match trainee.step(vec![batch], settings) {
                 Ok((trainee, _)) => Some(trainee),
                 Err(error) => {

@@ -42,6 +42,9 @@ pub struct Progress {
     pub evaluated: bool,
     /// Best evaluation of the first split.
     pub best: Option<Best>,
+    /// Evaluations since then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub evaluations_since_best: u64,
     /// Sum of the losses of the steps since the last line in the metrics.
     pub loss_sum: f64,
     /// Number of those steps.
@@ -58,8 +61,16 @@ pub struct Progress {
     pub recipe_hash: String,
     /// Fingerprint of the images' names and labels.
     pub data_fingerprint: String,
+    /// Fingerprint of the weights that it began with, if they were not random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_fingerprint: Option<String>,
     /// What the run computes on.
     pub device: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]

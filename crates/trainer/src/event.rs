@@ -100,6 +100,8 @@ pub enum Event {
 pub enum FinishReason {
     /// All steps were taken.
     Completed,
+    /// As many evaluations as the recipe's patience were no better than the best.
+    NoLongerBetter,
     /// Somebody stopped it, and it was saved.
     Interrupted,
     /// The loss was no longer a finite number.

@@ -13,6 +13,7 @@ pub mod device;
 pub mod duration;
 pub mod evaluate;
 pub mod event;
+pub mod finetune;
 pub mod interrupt;
 pub mod loss;
 pub mod mix;

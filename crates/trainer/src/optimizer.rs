@@ -37,6 +37,8 @@ pub struct Optimizer {
     steps: u64,
     /// `[elements]` tensors by parameter and slot.
     slots: BTreeMap<(String, &'static str), Tensor<1>>,
+    /// Updates done before the first of a parameter, for parameters that were frozen then.
+    frozen_for: BTreeMap<String, u64>,
 }
 
 /// One parameter with its gradient, flattened to `[elements]`, outside autodiff.
@@ -55,12 +57,14 @@ pub struct Parameter<'a> {
 const MOMENTUM: &str = "momentum";
 const FIRST_MOMENT: &str = "first_moment";
 const SECOND_MOMENT: &str = "second_moment";
+/// Not a slot but a count, one for a parameter.
+const FROZEN_FOR: &str = "frozen_for";
 const SLOTS: [&str; 3] = [MOMENTUM, FIRST_MOMENT, SECOND_MOMENT];
 
 impl Optimizer {
     /// An optimizer that has seen nothing.
     pub fn new(rule: Rule, weight_decay: f64) -> Self {
-        Self { rule, weight_decay, steps: 0, slots: BTreeMap::new() }
+        Self { rule, weight_decay, steps: 0, slots: BTreeMap::new(), frozen_for: BTreeMap::new() }
     }
 
     /// Bytes that it will keep for each parameter.
@@ -90,8 +94,13 @@ impl Optimizer {
                 value
             }
             Rule::AdamW { betas, epsilon } => {
-                let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step: self.steps };
                 let averages = self.take(name, FIRST_MOMENT).zip(self.take(name, SECOND_MOMENT));
+                // The averages of a parameter that was frozen until now are as young as any at the first step.
+                if averages.is_none() && self.steps > 1 {
+                    self.frozen_for.insert(name.to_string(), self.steps - 1);
+                }
+                let step = self.steps - self.frozen_for.get(name).unwrap_or(&0);
+                let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step };
                 let (value, [first, second]) = rule.update(value, gradient, averages.map(<[_; 2]>::from));
                 self.put(name, FIRST_MOMENT, first);
                 self.put(name, SECOND_MOMENT, second);
@@ -115,14 +124,25 @@ impl Optimizer {
 
     /// What it remembers, as `{parameter}/{slot}` and `[elements]`, in a fixed order.
     pub fn state(&self) -> Vec<(String, TensorData)> {
-        self.slots.iter().map(|((parameter, slot), tensor)| (format!("{parameter}/{slot}"), tensor.to_data())).collect()
+        let slots =
+            self.slots.iter().map(|((parameter, slot), tensor)| (format!("{parameter}/{slot}"), tensor.to_data()));
+        let frozen = self.frozen_for.iter().map(|(parameter, &steps)| {
+            (format!("{parameter}/{FROZEN_FOR}"), TensorData::from([i64::try_from(steps).unwrap_or(i64::MAX)]))
+        });
+        slots.chain(frozen).collect()
     }
 
     /// Takes up a state written by [`state`](Self::state). A name that is none of its own is returned as the error.
     pub fn load_state(&mut self, steps: u64, state: Vec<(String, TensorData)>, device: &Device) -> Result<(), String> {
         self.steps = steps;
         self.slots.clear();
+        self.frozen_for.clear();
         for (name, data) in state {
+            if let Some(parameter) = name.strip_suffix(FROZEN_FOR).and_then(|name| name.strip_suffix('/')) {
+                let steps = data.iter::<i64>().next().and_then(|steps| u64::try_from(steps).ok());
+                self.frozen_for.insert(parameter.to_string(), steps.ok_or_else(|| name.clone())?);
+                continue;
+            }
             let Some((parameter, slot)) = name
                 .rsplit_once('/')
                 .and_then(|(parameter, slot)| Some((parameter, *SLOTS.iter().find(|known| **known == slot)?)))

@@ -13,10 +13,12 @@ use imageset::{
 use serde::Serialize;
 
 use crate::batch::Normalization;
+use crate::checkpoint::Progress;
 use crate::duration::{Cadence, Duration};
+use crate::finetune::Pretrained;
 use crate::mix::MixPolicy;
 use crate::optimizer::{Optimizer, Rule};
-use crate::recipe::{OptimizerKind, Recipe};
+use crate::recipe::{Finetune, MOST_FROZEN_STAGES, OptimizerKind, Recipe};
 use crate::schedule::Schedule;
 use crate::step::StepSettings;
 use crate::weights::ModelCard;
@@ -65,9 +67,30 @@ pub struct Plan {
     pub steps_per_epoch: u64,
     /// Optimizer steps in the run.
     pub total_steps: u64,
+    /// What the network starts from, if not from random weights.
+    pub pretrained: Option<Pretrained>,
+    head_warmup_steps: u64,
     schedule: Schedule,
     mixup_off_after: u64,
     cutmix_off_after: u64,
+}
+
+/// What a run is given beside its recipe; what is absent is the recipe's own.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// Takes the place of the recipe's source of images.
+    pub data: Option<PathBuf>,
+    /// Takes the place of `finetune.weights`.
+    pub weights: Option<PathBuf>,
+}
+
+fn read_weights(finetune: &Finetune, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Pretrained> {
+    let Some(path) = &finetune.weights else {
+        let message = "the recipe fine-tunes, and no weights are named\n\n\
+                       hint: `--weights RUN`, the folder of a run, or a model file; or leave the section `[finetune]` out";
+        return Err(Unfit(message.to_string()).into());
+    };
+    Pretrained::read(path, model, classes)
 }
 
 /// Opens the data of a recipe; `data` takes the place of its source, of whatever kind.
@@ -174,9 +197,12 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
 }
 
 impl Plan {
-    /// Resolves a recipe; `data` replaces the path of its source.
-    pub fn new(mut recipe: Recipe, data: Option<PathBuf>) -> anyhow::Result<Self> {
-        let data = open_data(&mut recipe, data)?;
+    /// Resolves a recipe with the data and weights that are given for it.
+    pub fn new(mut recipe: Recipe, inputs: Inputs) -> anyhow::Result<Self> {
+        if let Some(weights) = inputs.weights {
+            recipe.finetune.get_or_insert_default().weights = Some(weights);
+        }
+        let data = open_data(&mut recipe, inputs.data)?;
         check_fit(&recipe, &data)?;
         let train_loader = training_loader(&recipe, Arc::clone(&data.train))?;
         let accumulate = recipe.train.accumulate;
@@ -213,8 +239,14 @@ impl Plan {
             let duration = mix.as_ref().and_then(|mix| mix.off_after);
             duration.map_or(u64::MAX, |duration| duration.to_whole_steps(steps_per_epoch))
         };
+        let model = network(&recipe.model, data.classes.len());
+        let finetune = recipe.finetune.as_ref();
+        let pretrained = finetune.map(|finetune| read_weights(finetune, &model, &data.classes)).transpose()?;
+        let head_warmup = finetune.and_then(|finetune| finetune.head_warmup);
         Ok(Self {
-            model: network(&recipe.model, data.classes.len()),
+            model,
+            pretrained,
+            head_warmup_steps: head_warmup.map_or(0, |duration| duration.to_whole_steps(steps_per_epoch)),
             normalization: Normalization { mean: recipe.data.mean, std: recipe.data.std },
             train_loader,
             evaluated,
@@ -245,7 +277,14 @@ impl Plan {
 
     /// What the step after `step` finished ones is to do.
     pub fn step_settings(&self, step: u64) -> StepSettings {
-        StepSettings { learning_rate: self.schedule.learning_rate(step), clip_norm: self.recipe.train.clip_norm }
+        let finetune = self.recipe.finetune.clone().unwrap_or_default();
+        let is_head_alone = step < self.head_warmup_steps;
+        StepSettings {
+            learning_rate: self.schedule.learning_rate(step),
+            clip_norm: self.recipe.train.clip_norm,
+            layer_decay: finetune.layer_decay,
+            frozen_stages: if is_head_alone { MOST_FROZEN_STAGES } else { finetune.freeze_stages },
+        }
     }
 
     /// What may be drawn for the step after `step` finished ones.
@@ -265,6 +304,13 @@ impl Plan {
     /// An optimizer that has seen nothing.
     pub fn optimizer(&self) -> Optimizer {
         optimizer(&self.recipe.optimizer)
+    }
+
+    /// Whether a run is at its end: all steps are done, or evaluations have not been better for too long.
+    pub fn is_complete(&self, progress: &Progress) -> bool {
+        let is_out_of_patience =
+            self.recipe.eval.patience.is_some_and(|patience| progress.evaluations_since_best >= patience);
+        progress.evaluated && (progress.step >= self.total_steps || is_out_of_patience)
     }
 
     /// Whether an evaluation follows step number `step`. The last step always has one.
@@ -358,6 +404,7 @@ impl Plan {
             total_epochs: self.epoch(self.total_steps),
             total_images: self.total_steps.saturating_mul((recipe.data.batch_size * recipe.train.accumulate) as u64),
             width: recipe.model.width,
+            weights: self.pretrained.as_ref().map(Pretrained::summary),
             parameters,
             multiply_adds: self.model.multiply_adds(size, size),
             first_learning_rate: self.schedule.learning_rate(0),
@@ -400,6 +447,9 @@ pub struct PlanSummary {
     pub total_images: u64,
     /// Width multiplier.
     pub width: f64,
+    /// What the network starts from, if not from random weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// Trainable parameters.
     pub parameters: usize,
     /// Multiply-adds of one image.
@@ -419,7 +469,7 @@ pub struct PlanSummary {
 impl std::fmt::Display for PlanSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { batch_size, accumulate, images_per_step, steps_per_epoch, total_epochs, total_steps, .. } = self;
-        let rows = [
+        let mut rows = vec![
             ("data", self.data.clone()),
             (
                 "images",
@@ -447,6 +497,9 @@ impl std::fmt::Display for PlanSummary {
             ("memory", format!("about {} MiB for a step", self.memory_bytes.div_ceil(1 << 20))),
             ("recipe", self.recipe_hash.chars().take(16).collect()),
         ];
+        if let Some(weights) = &self.weights {
+            rows.insert(3, ("weights", weights.clone()));
+        }
         for (index, (name, value)) in rows.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;

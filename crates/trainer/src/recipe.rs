@@ -17,6 +17,7 @@ mod error;
 mod eval;
 #[cfg(test)]
 mod example;
+mod finetune;
 mod model;
 mod optimizer;
 mod schedule;
@@ -36,6 +37,7 @@ pub use self::checkpoint::Checkpoint;
 pub use self::data::Data;
 pub use self::error::{RecipeError, Shown};
 pub use self::eval::Eval;
+pub use self::finetune::{Finetune, MOST_FROZEN_STAGES};
 pub use self::model::{Model, Variant};
 pub use self::optimizer::{Optimizer, OptimizerKind};
 pub use self::schedule::{Schedule, ScheduleKind};
@@ -65,6 +67,9 @@ pub struct Recipe {
     /// How the learning rate changes over the run.
     #[serde(default)]
     pub schedule: Schedule,
+    /// How a network that was trained before is taught other images; a network starts from random weights if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<Finetune>,
     /// When the run is saved.
     #[serde(default)]
     pub checkpoint: Checkpoint,
@@ -182,17 +187,21 @@ impl Recipe {
         self.train.check()?;
         self.optimizer.check()?;
         self.schedule.check(self)?;
+        self.finetune.as_ref().map_or(Ok(()), Finetune::check)?;
         self.checkpoint.check()?;
         self.eval.check()?;
         require(self.seed <= i64::MAX as u64, "seed", || format!("`seed` must be at most {}", i64::MAX))
     }
 
-    /// The recipe without what does not change the steps of a run: `data.workers`, `data.path`, when the run is saved, and
-    /// `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
+    /// The recipe without what does not change the steps of a run: `data.workers`, `data.path`, `finetune.weights`
+    /// (a run remembers what is in the file), when the run is saved, and `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
     pub fn identity(&self) -> Self {
         let mut recipe = self.clone();
         recipe.data.workers = None;
         recipe.data.path = None;
+        if let Some(finetune) = &mut recipe.finetune {
+            finetune.weights = None;
+        }
         recipe.data.on_corrupt = OnCorrupt::default();
         recipe.checkpoint = Checkpoint::default();
         recipe

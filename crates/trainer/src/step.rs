@@ -7,6 +7,7 @@ use burn::tensor::{Gradients, Tensor};
 use ghostnet::{FoldedGhostNet, GhostNet, parameter_names};
 use ghostnet_kernels::global_norm;
 
+use crate::finetune::stages_to_head;
 use crate::loss::soft_cross_entropy;
 use crate::optimizer::{Optimizer, Parameter};
 
@@ -26,6 +27,17 @@ pub struct StepSettings {
     pub learning_rate: f64,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,
+    /// The rate of a stage is this much of that of the stage behind it.
+    pub layer_decay: f64,
+    /// How many of the first stages are frozen, the stem with them.
+    pub frozen_stages: usize,
+}
+
+impl Default for StepSettings {
+    /// Everything trains at one rate, which is 0, and nothing is clipped.
+    fn default() -> Self {
+        Self { learning_rate: 0.0, clip_norm: None, layer_decay: 1.0, frozen_stages: 0 }
+    }
 }
 
 /// What a step measured.
@@ -50,6 +62,7 @@ pub struct Trainee {
     /// State by tensor name.
     pub optimizer: Optimizer,
     names: BTreeMap<ParamId, String>,
+    frozen_stages: usize,
 }
 
 /// What gradients of a norm are multiplied by so that it is at most `max_norm`; the rule of `torch.nn.utils.clip_grad_norm_`.
@@ -61,7 +74,7 @@ impl Trainee {
     /// Pairs a network with its optimizer.
     pub fn new(model: GhostNet, optimizer: Optimizer) -> Self {
         let names = parameter_names(&model).into_iter().collect();
-        Self { model, optimizer, names }
+        Self { model, optimizer, names, frozen_stages: 0 }
     }
 
     /// The network as it is now, for evaluation. The training network itself must not be evaluated: that would move its running
@@ -72,6 +85,10 @@ impl Trainee {
 
     /// One update from the mean gradient over all images.
     pub fn step(mut self, batches: Vec<MicroBatch>, settings: StepSettings) -> Result<(Self, StepReport), NonFinite> {
+        if self.frozen_stages != settings.frozen_stages {
+            self.model = self.model.freeze_stages(settings.frozen_stages);
+            self.frozen_stages = settings.frozen_stages;
+        }
         let mut gradients = GradientSum::default();
         let mut loss_sum = 0.0;
         let num_batches = batches.len() as f64;
@@ -88,12 +105,7 @@ impl Trainee {
             gradients.scale(clip_factor(report.gradient_norm, max_norm));
         }
         self.optimizer.begin_step();
-        let mut update = Update {
-            gradients,
-            names: &self.names,
-            optimizer: &mut self.optimizer,
-            learning_rate: settings.learning_rate,
-        };
+        let mut update = Update { gradients, names: &self.names, optimizer: &mut self.optimizer, settings };
         self.model = self.model.map(&mut update);
         Ok((self, report))
     }
@@ -154,7 +166,7 @@ struct Update<'a> {
     gradients: GradientSum,
     names: &'a BTreeMap<ParamId, String>,
     optimizer: &'a mut Optimizer,
-    learning_rate: f64,
+    settings: StepSettings,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -173,7 +185,9 @@ impl ModuleMapper for Update<'_> {
                 // Norms and biases are not decayed.
                 decays: D > 1,
             };
-            let value = self.optimizer.update(parameter, self.learning_rate);
+            let StepSettings { learning_rate, layer_decay, .. } = self.settings;
+            let share = layer_decay.powi(stages_to_head(name) as i32);
+            let value = self.optimizer.update(parameter, learning_rate * share);
             value.reshape(shape).autodiff().require_grad()
         })
     }

@@ -116,7 +116,13 @@ impl<'a> Run<'a> {
                          hint: give the same data, or start over with `--fresh`"
                     );
                 }
-                if progress.step >= plan.total_steps && progress.evaluated {
+                if progress.weights_fingerprint != weights_fingerprint(plan) {
+                    bail!(
+                        "the weights are not those that this run began with\n\n\
+                         hint: give the same weights, or start over with `--fresh`"
+                    );
+                }
+                if plan.is_complete(&progress) {
                     return Ok(None);
                 }
                 if progress.device != device.name {
@@ -127,7 +133,7 @@ impl<'a> Run<'a> {
                 }
                 (trainee, Progress { device: device.name.clone(), ..progress })
             }
-            None => (from_scratch(plan, &device.device), first_progress(plan, fingerprint, device.name.clone())),
+            None => (first_trainee(plan, &device.device)?, first_progress(plan, fingerprint, device.name.clone())),
         };
         let metrics = JsonlObserver::open(&directory.metrics(), Some(progress.metrics_bytes), progress.seconds)
             .context("cannot write the metrics")?;
@@ -250,12 +256,14 @@ impl<'a> Run<'a> {
         let interrupted = self.interrupt.requested();
         let minutes = self.saved_at.elapsed().as_secs_f64() / 60.0;
         let due = step > 0 && self.plan.saves_at(step, minutes);
-        if (due || is_best || interrupted) && self.saved != Some((step, self.progress.evaluated)) {
+        let complete = self.plan.is_complete(&self.progress);
+        if (due || is_best || interrupted || complete) && self.saved != Some((step, self.progress.evaluated)) {
             self.save(trainee, is_best)?;
         }
         // Evaluations and checkpoints are not training time.
         self.counting_since += began.elapsed();
-        let outcome = match (step >= self.plan.total_steps && self.progress.evaluated, interrupted) {
+        let outcome = match (complete, interrupted) {
+            (true, _) if step < self.plan.total_steps => Some((Outcome::Completed, FinishReason::NoLongerBetter)),
             (true, _) => Some((Outcome::Completed, FinishReason::Completed)),
             (false, true) => Some((Outcome::Interrupted, FinishReason::Interrupted)),
             (false, false) => None,
@@ -297,8 +305,10 @@ impl<'a> Run<'a> {
             }
         }
         let best = top1.filter(|top1| self.progress.best.is_none_or(|best| *top1 > best.top1));
+        self.progress.evaluations_since_best += 1;
         if let Some(top1) = best {
             self.progress.best = Some(Best { step, top1 });
+            self.progress.evaluations_since_best = 0;
         }
         Ok(best.is_some())
     }
@@ -357,9 +367,19 @@ impl<'a> Run<'a> {
     }
 }
 
-fn from_scratch(plan: &Plan, device: &Device) -> Trainee {
+/// The network that a run starts with.
+fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
     device.seed(random::derived_seed(plan.recipe.seed, Purpose::Weights, 0));
-    Trainee::new(plan.model.init(&device.clone().autodiff()), plan.optimizer())
+    let fresh = plan.model.init(&device.clone().autodiff());
+    let model = match &plan.pretrained {
+        Some(pretrained) => pretrained.load(fresh)?,
+        None => fresh,
+    };
+    Ok(Trainee::new(model, plan.optimizer()))
+}
+
+fn weights_fingerprint(plan: &Plan) -> Option<String> {
+    plan.pretrained.as_ref().map(|pretrained| pretrained.fingerprint.clone())
 }
 
 fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Progress {
@@ -367,6 +387,7 @@ fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Prog
         step: 0,
         evaluated: true,
         best: None,
+        evaluations_since_best: 0,
         loss_sum: 0.0,
         loss_steps: 0,
         num_skipped: 0,
@@ -375,6 +396,7 @@ fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Prog
         seconds: 0.0,
         recipe_hash: plan.recipe.hash(),
         data_fingerprint,
+        weights_fingerprint: weights_fingerprint(plan),
         device,
     }
 }

@@ -209,6 +209,11 @@ impl ModelFile {
         Ok(Self { path: path.to_path_buf(), card, tensors })
     }
 
+    /// The tensors alone.
+    pub fn into_tensors(self) -> Vec<NamedTensor> {
+        self.tensors
+    }
+
     /// Builds the network on a device.
     pub fn into_model(self, device: &Device) -> Result<(GhostNet, ModelCard), WeightsError> {
         let model = self

@@ -31,6 +31,7 @@ fn help_is_what_it_was() {
 #[test]
 fn every_built_in_recipe_makes_a_plan() {
     let scene = Scene::new();
+    scene.train("trained", &["--set", "model.width=1.0", "--set", "train.total={steps=1}", "--set", "schedule={}"]);
     for (name, _) in trainer::recipe::BUILT_IN {
         // The published recipes ask for 256 images in a batch and more: let 24 images do.
         let args = [
@@ -44,7 +45,8 @@ fn every_built_in_recipe_makes_a_plan() {
             "--set",
             "model.num_classes=3",
         ];
-        let output = scene.run(&args);
+        let weights: &[&str] = if *name == "finetune.toml" { &["--weights", "trained"] } else { &[] };
+        let output = scene.run(&[&args, weights].concat());
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let name = format!("plan_{}", name.replace(['/', '.'], "_"));
         insta::assert_snapshot!(

@@ -153,7 +153,7 @@ fn stepped(weight_decay: f64, batches: usize) -> Vec<ghostnet::NamedTensor> {
     let batch =
         MicroBatch { images: Tensor::from_data(images, &device), targets: one_hot(&[0, 1, 2, 1], 3, 0.1, &device) };
     let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
-    let settings = StepSettings { learning_rate: 0.5, clip_norm: None };
+    let settings = StepSettings { learning_rate: 0.5, ..StepSettings::default() };
     let trainee = Trainee::new(network, Optimizer::new(rule, weight_decay));
     let (trainee, _) = trainee.step(vec![batch; batches], settings).expect("finite");
     trainee.model.valid().state(0)

@@ -9,7 +9,7 @@ use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted};
 use crate::device;
 use crate::interrupt::Interrupt;
 use crate::observe::{ConsoleObserver, Output};
-use crate::plan::Plan;
+use crate::plan::{Inputs, Plan};
 use crate::recipe;
 use crate::run_directory::RunDirectory;
 use crate::train::{Outcome, Surroundings, train};
@@ -22,6 +22,9 @@ pub(super) struct TrainArgs {
     config: String,
     #[command(flatten)]
     data: DataArgs,
+    /// Start from what was trained before: a run (its best checkpoint), a checkpoint, or a model file
+    #[arg(long, value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
+    weights: Option<PathBuf>,
     /// Where the run goes; a run that is there goes on [default: runs/RECIPE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
@@ -58,7 +61,7 @@ fn default_directory(recipe: &str, data: Option<&Path>) -> PathBuf {
 pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = recipe::load(&args.config, &args.set)?;
     let out = args.out.unwrap_or_else(|| default_directory(&loaded.name, args.data.data.as_deref()));
-    let plan = Plan::new(loaded.recipe, args.data.data)?;
+    let plan = Plan::new(loaded.recipe, Inputs { data: args.data.data, weights: args.weights })?;
     if !global.quiet {
         for warning in &plan.data.warnings {
             output.line(&format!("warning: {warning}"));

@@ -144,6 +144,9 @@ impl Observer for ConsoleObserver {
                 let time = clock(self.started.elapsed());
                 self.output.line(&match reason {
                     FinishReason::Completed => format!("finished at step {step} in {time}"),
+                    FinishReason::NoLongerBetter => {
+                        format!("finished at step {step} in {time}: no longer better, see `eval.patience`")
+                    }
                     FinishReason::Interrupted => {
                         format!("interrupted at step {step} and saved; the same command goes on from there")
                     }

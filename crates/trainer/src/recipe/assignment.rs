@@ -276,7 +276,7 @@ mod tests {
           |
           | optimiser.kind=sgd
           | ^^^^^^^^^
-        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `checkpoint`, `eval`
+        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `finetune`, `checkpoint`, `eval`
 
         hint: did you mean `optimizer`?
         ");

@@ -4,6 +4,7 @@
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("cifar10.toml", include_str!("../../../../configs/cifar10.toml")),
     ("fashion_mnist.toml", include_str!("../../../../configs/fashion_mnist.toml")),
+    ("finetune.toml", include_str!("../../../../configs/finetune.toml")),
     ("ghostnet_1x.toml", include_str!("../../../../configs/ghostnet_1x.toml")),
     ("imagenet/ghostnet_0.5x.toml", include_str!("../../../../configs/imagenet/ghostnet_0.5x.toml")),
     ("imagenet/ghostnet_1.3x.toml", include_str!("../../../../configs/imagenet/ghostnet_1.3x.toml")),

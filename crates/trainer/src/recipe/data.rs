@@ -15,7 +15,7 @@ pub struct Data {
     #[serde(default = "default::source")]
     pub source: SourceKind,
     /// The file or folder; the command line's `--data` goes before it. Not needed for a bundled source.
-    #[serde(default, serialize_with = "readable")]
+    #[serde(default, serialize_with = "readable_path")]
     pub path: Option<PathBuf>,
     /// The share of the images kept for evaluation where the source has no split of its own.
     #[serde(default = "default::val_fraction")]
@@ -95,7 +95,7 @@ fn shortest<S: Serializer>(values: &[f32; 3], serializer: S) -> Result<S::Ok, S:
 
 /// A path that is no Unicode can come from the command line only; it is no part of the recipe's identity, and writing
 /// the recipe must not fail for it.
-fn readable<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn readable_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 

@@ -217,7 +217,7 @@ mod tests {
         assert_snapshot!(error, @r"
         cannot find the recipe `ghostnet_2x.toml`
           tried: `ghostnet_2x.toml`, `configs/ghostnet_2x.toml`
-          built in: `cifar10.toml`, `fashion_mnist.toml`, `ghostnet_1x.toml`, `imagenet/ghostnet_0.5x.toml`, `imagenet/ghostnet_1.3x.toml`, `imagenet/ghostnet_1x.toml`
+          built in: `cifar10.toml`, `fashion_mnist.toml`, `finetune.toml`, `ghostnet_1x.toml`, `imagenet/ghostnet_0.5x.toml`, `imagenet/ghostnet_1.3x.toml`, `imagenet/ghostnet_1x.toml`
 
         hint: did you mean `ghostnet_1x.toml`?
         ");
@@ -251,7 +251,7 @@ mod tests {
            |
         14 | [optimiser]
            |  ^^^^^^^^^
-        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `checkpoint`, `eval`
+        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `finetune`, `checkpoint`, `eval`
 
         hint: did you mean `optimizer`?
         ");
