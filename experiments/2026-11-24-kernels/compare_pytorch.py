@@ -182,6 +182,9 @@ def compare(args, work):
     return {"work": title, "rounds": results}
 
 
+# Of glibc's allocator: ask for huge pages, take all from the heap, never trim it.
+HUGE_PAGES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
+
 WORKS = {
     "step-224": {"work": "step", "image_size": 224, "batch_size": 32},
     "step-64": {"work": "step", "image_size": 64, "batch_size": 64},
@@ -198,6 +201,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--huge-pages", action="store_true", help="huge pages and no memory given back, for all programs")
     parser.add_argument("--output", default="compare_pytorch.json")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     for name in ["work", "program", "layout"]:
@@ -207,6 +211,8 @@ def main():
     args = parser.parse_args()
     if args.worker:
         return worker(args)
+    if args.huge_pages:
+        os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
     results = []
     for name in args.only:
         results.append(compare(args, WORKS[name]))
