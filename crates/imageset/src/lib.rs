@@ -23,6 +23,7 @@ pub mod loader;
 #[cfg(test)]
 mod pillow;
 pub mod random;
+mod random_erasing;
 mod resize;
 pub mod sample;
 pub mod source;
@@ -37,6 +38,7 @@ pub use dataset::{BurnDataset, ImageItem, SourceDataset};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use image::RgbImage;
 pub use loader::{Batch, EpochIter, Loader, LoaderConfig, LoaderError, OnCorrupt};
+pub use random_erasing::EraseMode;
 pub use source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError, SourceKind, load_image};
 pub use stats::{ImageStats, stats};
 pub use transform::{Interpolation, Pipeline, Transform, TransformError};

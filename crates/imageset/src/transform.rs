@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::color_jitter;
 use crate::image::RgbImage;
 use crate::random::{below, shuffle, uniform, unit};
+use crate::random_erasing::{EraseMode, erase};
 use crate::resize::{Resized, resize};
 
 /// How a resized pixel is computed from its neighbours.
@@ -113,6 +114,24 @@ pub enum Transform {
         #[serde(default = "default_padding")]
         padding: u32,
     },
+    /// A box of the picture is erased (timm's `RandomErasing`; there it comes after the normalisation, so it belongs at the end).
+    ///
+    /// Up to ten times an area and a shape are drawn; if none fits, nothing is erased. Draws: whether; per try area, logarithm of
+    /// the shape, and for the one that fits top, left, and its colours.
+    RandomErasing {
+        /// How often, 0 to 1.
+        #[serde(default = "default_erasing_probability")]
+        probability: f64,
+        /// Smallest and largest part of the picture's area.
+        #[serde(default = "default_erasing_area")]
+        area: [f64; 2],
+        /// Smallest and largest height divided by width, drawn evenly in the logarithm.
+        #[serde(default = "default_erasing_ratio")]
+        ratio: [f64; 2],
+        /// What the box is filled with.
+        #[serde(default)]
+        mode: EraseMode,
+    },
 }
 
 impl Transform {
@@ -124,7 +143,7 @@ impl Transform {
             | Self::CenterCrop { size }
             | Self::ResizeCenterCrop { size, .. }
             | Self::PadRandomCrop { size, .. } => *size = None,
-            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } => {}
+            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } | Self::RandomErasing { .. } => {}
         }
     }
 }
@@ -147,6 +166,19 @@ fn default_probability() -> f64 {
 
 fn default_jitter() -> f64 {
     0.4
+}
+
+// Those of timm's training script but for the probability, which it leaves at 0, that is, off.
+fn default_erasing_probability() -> f64 {
+    0.25
+}
+
+fn default_erasing_area() -> [f64; 2] {
+    [0.02, 1.0 / 3.0]
+}
+
+fn default_erasing_ratio() -> [f64; 2] {
+    [0.3, 1.0 / 0.3]
 }
 
 fn default_padding() -> u32 {
@@ -226,6 +258,7 @@ impl Transform {
             Self::HorizontalFlip { .. } => "horizontal_flip",
             Self::ColorJitter { .. } => "color_jitter",
             Self::PadRandomCrop { .. } => "pad_random_crop",
+            Self::RandomErasing { .. } => "random_erasing",
         }
     }
 
@@ -237,7 +270,7 @@ impl Transform {
             | Self::CenterCrop { size }
             | Self::ResizeCenterCrop { size, .. }
             | Self::PadRandomCrop { size, .. } => Some(size),
-            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } => None,
+            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } | Self::RandomErasing { .. } => None,
         }
     }
 
@@ -276,6 +309,17 @@ impl Transform {
             Self::PadRandomCrop { padding, .. } => {
                 in_range("padding", f64::from(padding), padding <= MAX_SIZE, "at most 16384")
             }
+            Self::RandomErasing { probability, area, ratio, .. } => {
+                in_range("probability", probability, (0.0..=1.0).contains(&probability), "from 0 to 1")?;
+                for value in area {
+                    in_range("area", value, value > 0.0 && value <= 1.0, "above 0 and at most 1")?;
+                }
+                for value in ratio {
+                    in_range("ratio", value, value > 0.0 && value.is_finite(), "above 0")?;
+                }
+                ordered("area", area)?;
+                ordered("ratio", ratio)
+            }
             Self::Resize { .. } | Self::CenterCrop { .. } => Ok(()),
         }
     }
@@ -283,7 +327,7 @@ impl Transform {
     fn is_random(&self) -> bool {
         match *self {
             Self::RandomResizedCrop { .. } | Self::PadRandomCrop { .. } => true,
-            Self::HorizontalFlip { probability } => probability > 0.0,
+            Self::HorizontalFlip { probability } | Self::RandomErasing { probability, .. } => probability > 0.0,
             Self::ColorJitter { brightness, contrast, saturation, hue } => {
                 brightness > 0.0 || contrast > 0.0 || saturation > 0.0 || hue > 0.0
             }
@@ -316,6 +360,13 @@ impl Transform {
             Self::HorizontalFlip { probability } => {
                 if unit(rng) < probability {
                     image.mirrored()
+                } else {
+                    image
+                }
+            }
+            Self::RandomErasing { probability, area, ratio, mode } => {
+                if unit(rng) < probability {
+                    erase(image, area, ratio, mode, rng)
                 } else {
                     image
                 }

@@ -231,7 +231,7 @@ mod tests {
            |
         16 | learnig_rate = 0.1
            | ^^^^^^^^^^^^
-        unknown field `learnig_rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `betas`, `epsilon`, `weight_decay`
+        unknown field `learnig_rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
 
         hint: did you mean `learning_rate`?
         ");
@@ -265,7 +265,7 @@ mod tests {
            |
         15 | kind = "sdg"
            |        ^^^^^
-        unknown variant `sdg`, expected `sgd` or `adamw`
+        unknown variant `sdg`, expected one of `sgd`, `adamw`, `rmsprop_tf`, `lamb`, `lion`
 
         hint: did you mean `sgd`?
         "#);
@@ -275,7 +275,7 @@ mod tests {
           |
         8 |   { random_crop = {} },
           |     ^^^^^^^^^^^
-        unknown variant `random_crop`, expected one of `random_resized_crop`, `resize`, `center_crop`, `resize_center_crop`, `horizontal_flip`, `color_jitter`, `pad_random_crop`
+        unknown variant `random_crop`, expected one of `random_resized_crop`, `resize`, `center_crop`, `resize_center_crop`, `horizontal_flip`, `color_jitter`, `pad_random_crop`, `random_erasing`
 
         hint: did you mean `pad_random_crop`?
         ");
@@ -373,7 +373,7 @@ mod tests {
            |
         16 | "größe" = 0.1
            | ^^^^^^^
-        unknown field `größe`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `betas`, `epsilon`, `weight_decay`
+        unknown field `größe`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
         "#);
     }
 }

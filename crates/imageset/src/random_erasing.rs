@@ -1,0 +1,141 @@
+//! Random erasing, arXiv:1708.04896, with timm's draws (`timm.data.random_erasing`, version 1.0.31), on bytes.
+//!
+//! timm erases after normalisation, where 0 is the mean colour and noise is normal; here the same is done in bytes, so noise
+//! beyond black and white is clipped.
+
+use std::f64::consts::TAU;
+
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::image::RgbImage;
+use crate::random::{below, uniform, unit};
+
+/// What an erased box is filled with, by timm's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EraseMode {
+    /// ImageNet's mean colour.
+    #[default]
+    Const,
+    /// One colour, drawn from a normal distribution with ImageNet's mean and standard deviation.
+    Rand,
+    /// A colour of its own for each pixel, drawn likewise.
+    Pixel,
+}
+
+/// ImageNet's mean colour and its standard deviation, in levels of 255.
+const MEAN: [f64; 3] = [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0];
+const STANDARD_DEVIATION: [f64; 3] = [0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0];
+
+/// Boxes that are tried before a picture is left as it is.
+const TRIES: usize = 10;
+
+/// Erases one box: its area is a part of the picture's between `area`'s ends, its height by its width between `ratio`'s.
+pub(crate) fn erase(
+    mut image: RgbImage,
+    area: [f64; 2],
+    ratio: [f64; 2],
+    mode: EraseMode,
+    rng: &mut ChaCha8Rng,
+) -> RgbImage {
+    let (width, height) = (image.width, image.height);
+    let whole = f64::from(width) * f64::from(height);
+    for _ in 0..TRIES {
+        let target = whole * uniform(rng, area[0], area[1]);
+        let aspect = uniform(rng, ratio[0].ln(), ratio[1].ln()).exp();
+        // Python's round(): halves to the even number.
+        let h = (target * aspect).sqrt().round_ties_even();
+        let w = (target / aspect).sqrt().round_ties_even();
+        if w >= f64::from(width) || h >= f64::from(height) {
+            continue;
+        }
+        let (w, h) = (w as u32, h as u32);
+        let top = below(rng, u64::from(height - h) + 1) as u32;
+        let left = below(rng, u64::from(width - w) + 1) as u32;
+        let one_color = match mode {
+            EraseMode::Const => MEAN.map(level),
+            EraseMode::Rand | EraseMode::Pixel => normal_color(rng),
+        };
+        for y in top..top + h {
+            let start = (y as usize * width as usize + left as usize) * 3;
+            for pixel in image.pixels[start..start + w as usize * 3].chunks_exact_mut(3) {
+                pixel.copy_from_slice(&if mode == EraseMode::Pixel { normal_color(rng) } else { one_color });
+            }
+        }
+        return image;
+    }
+    image
+}
+
+fn level(value: f64) -> u8 {
+    value.round().clamp(0.0, 255.0) as u8
+}
+
+fn normal_color(rng: &mut ChaCha8Rng) -> [u8; 3] {
+    let mut channel = 0;
+    [0; 3].map(|_: u8| {
+        // Box and Muller's transform; the logarithm's argument is never 0.
+        let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
+        let normal = radius * (TAU * unit(rng)).cos();
+        let value = MEAN[channel] + STANDARD_DEVIATION[channel] * normal;
+        channel += 1;
+        level(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::stream;
+
+    /// Columns and rows that differ from a white picture.
+    fn erased(mode: EraseMode, number: u64, area: [f64; 2]) -> (RgbImage, Vec<(u32, u32)>) {
+        let white = RgbImage::filled(60, 40, [255; 3]);
+        let image = erase(white, area, [0.3, 1.0 / 0.3], mode, &mut stream("test", &[number]));
+        let changed = (0..40).flat_map(|y| (0..60).map(move |x| (x, y)));
+        let changed = changed.filter(|&(x, y)| image.pixel(x, y) != [255; 3]).collect();
+        (image, changed)
+    }
+
+    #[test]
+    fn one_box_of_the_asked_size_and_shape_is_erased_and_nothing_else() {
+        let mut places = std::collections::BTreeSet::new();
+        for number in 0..200 {
+            let (image, changed) = erased(EraseMode::Const, number, [0.02, 1.0 / 3.0]);
+            let (xs, ys): (Vec<u32>, Vec<u32>) = changed.iter().copied().unzip();
+            let (left, top) = (*xs.iter().min().expect("a box"), *ys.iter().min().expect("a box"));
+            let width = xs.iter().max().expect("a box") - left + 1;
+            let height = ys.iter().max().expect("a box") - top + 1;
+            assert_eq!(changed.len() as u32, width * height, "a box without holes");
+            assert!(changed.iter().all(|&(x, y)| image.pixel(x, y) == [124, 116, 104]), "ImageNet's mean colour");
+            let share = f64::from(width * height) / 2400.0;
+            assert!((0.015..0.36).contains(&share), "{share}");
+            assert!((0.25..4.0).contains(&(f64::from(height) / f64::from(width))));
+            places.insert((left, top));
+        }
+        assert!(places.len() > 150, "boxes lie anywhere");
+    }
+
+    #[test]
+    fn noise_has_imagenets_mean_and_deviation() {
+        let (image, changed) = erased(EraseMode::Pixel, 1, [0.4, 0.4]);
+        for channel in 0..3 {
+            let values: Vec<f64> = changed.iter().map(|&(x, y)| f64::from(image.pixel(x, y)[channel])).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+            // Clipping takes some of it away.
+            assert!((mean - MEAN[channel]).abs() < 8.0, "{mean}");
+            assert!((variance.sqrt() - STANDARD_DEVIATION[channel]).abs() < 8.0, "{}", variance.sqrt());
+        }
+        let (image, changed) = erased(EraseMode::Rand, 1, [0.4, 0.4]);
+        let (x, y) = changed[0];
+        assert!(changed.iter().all(|&(other_x, other_y)| image.pixel(other_x, other_y) == image.pixel(x, y)));
+    }
+
+    #[test]
+    fn a_picture_that_no_box_fits_is_left_alone() {
+        let dot = RgbImage::filled(1, 1, [7; 3]);
+        assert_eq!(erase(dot.clone(), [0.5, 1.0], [1.0, 1.0], EraseMode::Pixel, &mut stream("test", &[])), dot);
+    }
+}
