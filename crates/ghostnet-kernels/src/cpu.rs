@@ -30,7 +30,7 @@ use crate::operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics,
 };
-use crate::update::{AdamW, Sgd};
+use crate::update::{AdamW, Lion, RmspropTf, Sgd};
 use operation::{
     BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs, Operation, record, values,
 };
@@ -138,6 +138,30 @@ pub(crate) fn adamw(
     let averages = averages.map(|averages| averages.map(contiguous));
     let (value, averages) = rayon::scope(|_| update::adamw(rule, contiguous(value), values(&gradient), averages));
     (Tensor::from_primitive::<Flex>(value), averages.map(Tensor::from_primitive::<Flex>))
+}
+
+pub(crate) fn rmsprop_tf(
+    rule: &RmspropTf,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    state: Option<[Tensor<1>; 2]>,
+) -> (Tensor<1>, [Tensor<1>; 2]) {
+    let gradient = contiguous(gradient);
+    let state = state.map(|state| state.map(contiguous));
+    let (value, state) = rayon::scope(|_| update::rmsprop_tf(rule, contiguous(value), values(&gradient), state));
+    (Tensor::from_primitive::<Flex>(value), state.map(Tensor::from_primitive::<Flex>))
+}
+
+pub(crate) fn lion(
+    rule: &Lion,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    average: Option<Tensor<1>>,
+) -> (Tensor<1>, Tensor<1>) {
+    let gradient = contiguous(gradient);
+    let average = average.map(contiguous);
+    let (value, average) = rayon::scope(|_| update::lion(rule, contiguous(value), values(&gradient), average));
+    (Tensor::from_primitive::<Flex>(value), Tensor::from_primitive::<Flex>(average))
 }
 
 pub(crate) fn global_norm(gradients: &[Tensor<1>]) -> f64 {

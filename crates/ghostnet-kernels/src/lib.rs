@@ -26,4 +26,4 @@ pub use operations::{
 };
 pub use reference::Reference;
 #[cfg(feature = "cpu")]
-pub use update::{AdamW, Sgd, global_norm};
+pub use update::{AdamW, Lion, RmspropTf, Sgd, global_norm};

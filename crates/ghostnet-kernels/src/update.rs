@@ -32,6 +32,64 @@ pub struct AdamW {
     pub step: u64,
 }
 
+/// An update of timm's `RMSpropTF`, TensorFlow's RMSprop: unlike PyTorch's, the average of squares starts at one, `epsilon` is
+/// inside the root, and the learning rate goes into the momentum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmspropTf {
+    /// Decay of the average of squares.
+    pub alpha: f64,
+    /// Added to the average of squares before the root.
+    pub epsilon: f64,
+    /// Share of the previous direction.
+    pub momentum: f64,
+    /// Times the value, added to the gradient.
+    pub weight_decay: f64,
+    /// Of this update.
+    pub learning_rate: f64,
+}
+
+/// An update of Lion, arXiv:2302.06675: the sign of an average of gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lion {
+    /// Share of the average in the direction, and decay of the average.
+    pub betas: [f64; 2],
+    /// Times the learning rate, the share of the value that is taken away.
+    pub weight_decay: f64,
+    /// Of this update.
+    pub learning_rate: f64,
+}
+
+impl RmspropTf {
+    /// The new value, and the new average of squares and direction.
+    ///
+    /// # Shapes
+    /// - all: `[elements]`, outside autodiff
+    pub fn update(
+        &self,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        state: Option<[Tensor<1>; 2]>,
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        if crate::cpu::is_supported(&value) {
+            return crate::cpu::rmsprop_tf(self, value, gradient, state);
+        }
+        Reference.rmsprop_tf(self, value, gradient, state)
+    }
+}
+
+impl Lion {
+    /// The new value and the new average of gradients, which starts at zero.
+    ///
+    /// # Shapes
+    /// - all: `[elements]`, outside autodiff
+    pub fn update(&self, value: Tensor<1>, gradient: Tensor<1>, average: Option<Tensor<1>>) -> (Tensor<1>, Tensor<1>) {
+        if crate::cpu::is_supported(&value) {
+            return crate::cpu::lion(self, value, gradient, average);
+        }
+        Reference.lion(self, value, gradient, average)
+    }
+}
+
 impl Sgd {
     /// The new value and the new buffer of the momentum, if there is one.
     ///
@@ -124,6 +182,40 @@ impl Reference {
         let root = second.clone().sqrt().div_scalar(correction(betas[1]).sqrt()).add_scalar(epsilon);
         let value = value - (first.clone() / root).mul_scalar(learning_rate / correction(betas[0]));
         (value, [first, second])
+    }
+
+    /// See [`RmspropTf::update`].
+    pub fn rmsprop_tf(
+        self,
+        rule: &RmspropTf,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        state: Option<[Tensor<1>; 2]>,
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        let &RmspropTf { alpha, epsilon, momentum, weight_decay, learning_rate } = rule;
+        let gradient = if weight_decay > 0.0 { gradient + value.clone().mul_scalar(weight_decay) } else { gradient };
+        let [average, buffer] = state.unwrap_or_else(|| [value.ones_like(), value.zeros_like()]);
+        let square = gradient.clone() * gradient.clone();
+        let average = average.clone() + (square - average).mul_scalar(1.0 - alpha);
+        let root = average.clone().add_scalar(epsilon).sqrt();
+        let buffer = buffer.mul_scalar(momentum) + (gradient / root).mul_scalar(learning_rate);
+        (value - buffer.clone(), [average, buffer])
+    }
+
+    /// See [`Lion::update`].
+    pub fn lion(
+        self,
+        rule: &Lion,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        average: Option<Tensor<1>>,
+    ) -> (Tensor<1>, Tensor<1>) {
+        let &Lion { betas, weight_decay, learning_rate } = rule;
+        let value = if weight_decay > 0.0 { value.mul_scalar(1.0 - learning_rate * weight_decay) } else { value };
+        let average = average.unwrap_or_else(|| value.zeros_like());
+        let blend = |average: Tensor<1>, beta: f64| average.mul_scalar(beta) + gradient.clone().mul_scalar(1.0 - beta);
+        let direction = blend(average.clone(), betas[0]).sign();
+        (value - direction.mul_scalar(learning_rate), blend(average, betas[1]))
     }
 
     /// See [`global_norm`](crate::global_norm).

@@ -3,8 +3,8 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
     AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, GhostBottleneckTensors, GhostModuleTensors,
-    InstructionSet, LinearTensors, NormTensors, Normed, Reference, Sgd, SqueezeExciteTensors, conv_norm,
-    ghost_bottleneck, ghost_module, global_average_pool, global_norm, is_supported, linear,
+    InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference, RmspropTf, Sgd, SqueezeExciteTensors,
+    conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, is_supported, linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -664,6 +664,29 @@ fn optimizer_updates_are_the_reference_to_the_last_bit() {
                     theirs.1.as_ref().map(|averages| averages.each_ref().map(bits)),
                     "{rule:?}, {len}"
                 );
+            }
+        }
+        for weight_decay in [0.0, 0.05] {
+            let rule = RmspropTf { alpha: 0.9, epsilon: 1e-3, momentum: 0.9, weight_decay, learning_rate: 0.01 };
+            let (mut ours, mut theirs) = ((value.clone(), None), (value.clone(), None));
+            for _ in 0..3 {
+                let gradient = vector(len);
+                let (next, state) = rule.update(ours.0, gradient.clone(), ours.1);
+                ours = (next, Some(state));
+                let (next, state) = Reference.rmsprop_tf(&rule, theirs.0, gradient, theirs.1);
+                theirs = (next, Some(state));
+                assert_eq!(bits(&ours.0), bits(&theirs.0), "{rule:?}, {len}");
+            }
+            let rule = Lion { betas: [0.9, 0.99], weight_decay, learning_rate: 0.01 };
+            let (mut ours, mut theirs) = ((value.clone(), None), (value.clone(), None));
+            for step in 0..3 {
+                // A gradient of zero moves nothing.
+                let gradient = if step == 0 { vector(len).mul_scalar(0.0) } else { vector(len) };
+                let (next, average) = rule.update(ours.0, gradient.clone(), ours.1);
+                ours = (next, Some(average));
+                let (next, average) = Reference.lion(&rule, theirs.0, gradient, theirs.1);
+                theirs = (next, Some(average));
+                assert_eq!(bits(&ours.0), bits(&theirs.0), "{rule:?}, {len}, step {step}");
             }
         }
         let norm = global_norm(&[value.clone(), vector(len)]);

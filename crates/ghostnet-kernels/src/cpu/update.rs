@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::cpu::simd::{InstructionSet, Simd, Task, dispatch};
-use crate::update::{AdamW, Sgd};
+use crate::update::{AdamW, Lion, RmspropTf, Sgd};
 
 /// Elements that one thread takes at a time.
 const CHUNK: usize = 16_384;
@@ -97,6 +97,95 @@ impl Task for AdamWChunk<'_> {
             *value = decayed - *first / root * rate;
         }
     }
+}
+
+struct RmspropTfChunk<'a> {
+    rule: RmspropTf,
+    value: &'a mut [f32],
+    average: &'a mut [f32],
+    buffer: &'a mut [f32],
+    gradient: &'a [f32],
+}
+
+impl Task for RmspropTfChunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let RmspropTf { alpha, epsilon, momentum, weight_decay, learning_rate } = self.rule;
+        let (take, epsilon, momentum) = ((1.0 - alpha) as f32, epsilon as f32, momentum as f32);
+        let (decay, learning_rate) = (weight_decay as f32, learning_rate as f32);
+        let state = self.average.iter_mut().zip(self.buffer);
+        for ((value, (average, buffer)), &gradient) in self.value.iter_mut().zip(state).zip(self.gradient) {
+            let gradient = if decay > 0.0 { gradient + *value * decay } else { gradient };
+            *average += (gradient * gradient - *average) * take;
+            *buffer = *buffer * momentum + gradient / (*average + epsilon).sqrt() * learning_rate;
+            *value -= *buffer;
+        }
+    }
+}
+
+struct LionChunk<'a> {
+    rule: Lion,
+    value: &'a mut [f32],
+    average: &'a mut [f32],
+    gradient: &'a [f32],
+}
+
+impl Task for LionChunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Lion { betas, weight_decay, learning_rate } = self.rule;
+        let keep = betas.map(|beta| beta as f32);
+        let take = betas.map(|beta| (1.0 - beta) as f32);
+        let kept = (1.0 - learning_rate * weight_decay) as f32;
+        let learning_rate = learning_rate as f32;
+        for ((value, average), &gradient) in self.value.iter_mut().zip(self.average).zip(self.gradient) {
+            let blend = *average * keep[0] + gradient * take[0];
+            // Rust's `signum` of zero is one.
+            let sign = if blend == 0.0 { blend } else { blend.signum() };
+            *average = *average * keep[1] + gradient * take[1];
+            let decayed = if weight_decay > 0.0 { *value * kept } else { *value };
+            *value = decayed - sign * learning_rate;
+        }
+    }
+}
+
+pub(crate) fn rmsprop_tf(
+    rule: &RmspropTf,
+    mut value: FlexTensor,
+    gradient: &[f32],
+    state: Option<[FlexTensor; 2]>,
+) -> (FlexTensor, [FlexTensor; 2]) {
+    let (set, rule) = (InstructionSet::current(), *rule);
+    let is_fresh = state.is_none();
+    let zeros = || FlexTensor::zeros(value.layout().shape().clone(), value.dtype());
+    let [mut average, mut buffer] = state.unwrap_or_else(|| [zeros(), zeros()]);
+    if is_fresh {
+        average.storage_mut::<f32>().fill(1.0);
+    }
+    let written = [value.storage_mut(), average.storage_mut(), buffer.storage_mut()];
+    in_chunks(written, gradient, |[value, average, buffer], gradient| {
+        dispatch(set, RmspropTfChunk { rule, value, average, buffer, gradient });
+    });
+    (value, [average, buffer])
+}
+
+pub(crate) fn lion(
+    rule: &Lion,
+    mut value: FlexTensor,
+    gradient: &[f32],
+    average: Option<FlexTensor>,
+) -> (FlexTensor, FlexTensor) {
+    let (set, rule) = (InstructionSet::current(), *rule);
+    let zeros = || FlexTensor::zeros(value.layout().shape().clone(), value.dtype());
+    let mut average = average.unwrap_or_else(zeros);
+    in_chunks([value.storage_mut(), average.storage_mut()], gradient, |[value, average], gradient| {
+        dispatch(set, LionChunk { rule, value, average, gradient });
+    });
+    (value, average)
 }
 
 pub(crate) fn sgd(
