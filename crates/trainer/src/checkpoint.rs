@@ -1,6 +1,7 @@
 //! Checkpoints: directories that are there whole or not at all, checked by checksums, the last few and the best kept.
 //!
-//! `step-00000470/` holds `model.safetensors`, `optimizer.safetensors` and `state.json`. It is written under a temporary name,
+//! `step-00000470/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` and, if the recipe asks
+//! for an average of the weights, `ema.safetensors`. It is written under a temporary name,
 //! synced and renamed, so a kill or a full disk at any moment leaves the checkpoints before it as they were.
 
 use std::collections::BTreeMap;
@@ -8,9 +9,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::ema::{Ema, EmaRule};
 use crate::optimizer::Optimizer;
 use crate::run_directory::sync_directory;
 use crate::step::Trainee;
@@ -19,6 +22,8 @@ use crate::weights::{self, ModelCard, ModelFile};
 /// Version of `state.json` and of the directory's layout.
 const FORMAT_VERSION: u32 = 1;
 const MODEL: &str = "model.safetensors";
+/// The average of the weights, where a run keeps one; a model file too.
+const EMA: &str = "ema.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const TEMPORARY: &str = ".writing-";
@@ -92,6 +97,17 @@ pub struct Checkpoints {
     steps_per_epoch: u64,
 }
 
+/// What a checkpoint must be to be taken up.
+#[derive(Debug)]
+pub struct Expected {
+    /// Of the network and the recipe.
+    pub card: ModelCard,
+    /// Without state.
+    pub optimizer: Optimizer,
+    /// If there is an average of the weights.
+    pub ema: Option<EmaRule>,
+}
+
 /// A checkpoint taken up again.
 #[derive(Debug)]
 pub struct Resumed {
@@ -123,21 +139,23 @@ impl Checkpoints {
             fs_err::create_dir_all(&temporary)?;
             let model = weights::encode_model(&trainee.model, card).map_err(anyhow::Error::msg)?;
             let optimizer = weights::encode(&trainee.optimizer.state(), None).map_err(anyhow::Error::msg)?;
+            let average = trainee.ema.as_ref().map(|ema| weights::encode_model(&ema.model, card)).transpose();
+            let average = average.map_err(anyhow::Error::msg)?;
+            let mut files = vec![(MODEL, model), (OPTIMIZER, optimizer)];
+            files.extend(average.map(|average| (EMA, average)));
             let mut state = StateFile {
                 format_version: FORMAT_VERSION,
                 epoch: progress.step / self.steps_per_epoch,
                 step_in_epoch: progress.step % self.steps_per_epoch,
                 optimizer_steps: trainee.optimizer.steps(),
                 progress: progress.clone(),
-                checksums: [(MODEL, &model), (OPTIMIZER, &optimizer)]
-                    .map(|(name, bytes)| (name.to_string(), checksum(bytes)))
-                    .into(),
+                checksums: files.iter().map(|(name, bytes)| (name.to_string(), checksum(bytes))).collect(),
             };
             state.checksums.insert(STATE.to_string(), checksum(&serde_json::to_vec(&state)?));
-            let state = serde_json::to_vec_pretty(&state)?;
-            for (name, bytes) in [(MODEL, &model), (OPTIMIZER, &optimizer), (STATE, &state)] {
+            files.push((STATE, serde_json::to_vec_pretty(&state)?));
+            for (name, bytes) in files {
                 let mut file = fs_err::File::create(temporary.join(name))?;
-                file.write_all(bytes)?;
+                file.write_all(&bytes)?;
                 file.sync_all()?;
             }
             sync_directory(&temporary)?;
@@ -182,13 +200,12 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Takes up the newest checkpoint that is whole and of the network that `card` describes; the state goes into `optimizer`.
-    /// `None` if there are no checkpoints; an error if there are some and none can be used.
-    pub fn resume(&self, card: &ModelCard, optimizer: &Optimizer, device: &Device) -> anyhow::Result<Option<Resumed>> {
+    /// Takes up the newest checkpoint that is whole and what is expected. `None` if there are no checkpoints; an error if there are some and none can be used.
+    pub fn resume(&self, expected: &Expected, device: &Device) -> anyhow::Result<Option<Resumed>> {
         let mut damaged = Vec::new();
         let checkpoints = list(&self.path)?;
         for Checkpoint { path, .. } in checkpoints.iter().rev() {
-            match load(path, card, optimizer.clone(), device) {
+            match load(path, expected, device) {
                 Ok((trainee, progress)) => return Ok(Some(Resumed { trainee, progress, damaged })),
                 Err(error) => damaged.push(format!("`{}`: {error:#}", path.display())),
             }
@@ -203,12 +220,8 @@ impl Checkpoints {
     }
 }
 
-fn load(
-    path: &Path,
-    card: &ModelCard,
-    mut optimizer: Optimizer,
-    device: &Device,
-) -> anyhow::Result<(Trainee, Progress)> {
+fn load(path: &Path, expected: &Expected, device: &Device) -> anyhow::Result<(Trainee, Progress)> {
+    let Expected { card, optimizer, ema } = expected;
     let state = read_state(path)?;
     verify(path, &state)?;
     let file = ModelFile::read(&path.join(MODEL))?;
@@ -221,10 +234,17 @@ fn load(
     let (model, _) = file.into_model(&device.clone().autodiff())?;
     let slots_file = path.join(OPTIMIZER);
     let slots = weights::decode(&slots_file, &fs_err::read(&slots_file)?)?;
+    let mut optimizer = optimizer.clone();
     optimizer
         .load_state(state.optimizer_steps, slots, device)
         .map_err(|name| anyhow::anyhow!("`{OPTIMIZER}` holds `{name}`, which is no optimizer state"))?;
-    Ok((Trainee::new(model, optimizer), state.progress))
+    let mut trainee = Trainee::new(model, optimizer);
+    if let Some(rule) = ema {
+        let tensors = ModelFile::read(&path.join(EMA))?.into_tensors();
+        let average = trainee.model.valid().load_state(tensors).with_context(|| format!("`{EMA}`"))?;
+        trainee.ema = Some(Ema::new(average, *rule));
+    }
+    Ok((trainee, state.progress))
 }
 
 /// Compares the other files with their checksums.
@@ -281,7 +301,8 @@ fn list(path: &Path) -> anyhow::Result<Vec<Checkpoint>> {
     Ok(found)
 }
 
-/// The model file that a user means by a path: a model file itself, a checkpoint, or a run, whose best checkpoint it is.
+/// The model file that a user means by a path: a model file itself, a checkpoint, or a run, whose best checkpoint it is. Of a
+/// checkpoint it is the average of the weights, where there is one.
 pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_path_buf());
@@ -296,7 +317,8 @@ pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
             .and_then(|state| verify(&checkpoint, &state))
             .with_context(|| format!("the checkpoint `{}` cannot be used", checkpoint.display()))?;
     }
-    Ok(checkpoint.join(MODEL))
+    let average = checkpoint.join(EMA);
+    Ok(if average.is_file() { average } else { checkpoint.join(MODEL) })
 }
 
 /// The best checkpoint of a run, or its last.

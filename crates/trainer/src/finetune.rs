@@ -10,7 +10,7 @@ use crate::recipe::MOST_FROZEN_STAGES;
 use crate::weights::ModelFile;
 
 /// What depends on the number of classes.
-const CLASSIFIER: &str = "classifier.";
+pub(crate) const CLASSIFIER: &str = "classifier.";
 
 /// Weights to start from.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod device;
 pub mod duration;
+pub mod ema;
 pub mod evaluate;
 pub mod event;
 pub mod finetune;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ghostnet_kernels::{AdamW, Sgd};
+use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd};
 
 /// The rule and its constants; what a recipe's `[optimizer]` resolves to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +25,27 @@ pub enum Rule {
         betas: [f64; 2],
         /// Added to the root of the second average.
         epsilon: f64,
+    },
+    /// timm's `RMSpropTF`, TensorFlow's RMSprop.
+    RmspropTf {
+        /// Decay of the average of squares.
+        alpha: f64,
+        /// Added to the average of squares before the root.
+        epsilon: f64,
+        /// Share of the previous direction.
+        momentum: f64,
+    },
+    /// LAMB, arXiv:1904.00962, as timm's: Adam's direction with weight decay, as long as the parameter is.
+    Lamb {
+        /// Decay of the averages of the gradient and of its square.
+        betas: [f64; 2],
+        /// Added to the root of the second average.
+        epsilon: f64,
+    },
+    /// Lion, arXiv:2302.06675.
+    Lion {
+        /// Share of the average in the direction, and decay of the average.
+        betas: [f64; 2],
     },
 }
 
@@ -59,7 +80,8 @@ const FIRST_MOMENT: &str = "first_moment";
 const SECOND_MOMENT: &str = "second_moment";
 /// Not a slot but a count, one for a parameter.
 const FROZEN_FOR: &str = "frozen_for";
-const SLOTS: [&str; 3] = [MOMENTUM, FIRST_MOMENT, SECOND_MOMENT];
+const SQUARE_AVERAGE: &str = "square_average";
+const SLOTS: [&str; 4] = [MOMENTUM, FIRST_MOMENT, SECOND_MOMENT, SQUARE_AVERAGE];
 
 impl Optimizer {
     /// An optimizer that has seen nothing.
@@ -71,7 +93,8 @@ impl Optimizer {
     pub fn bytes_per_parameter(&self) -> usize {
         match self.rule {
             Rule::Sgd { momentum, .. } => usize::from(momentum > 0.0) * size_of::<f32>(),
-            Rule::AdamW { .. } => 2 * size_of::<f32>(),
+            Rule::Lion { .. } => size_of::<f32>(),
+            Rule::AdamW { .. } | Rule::RmspropTf { .. } | Rule::Lamb { .. } => 2 * size_of::<f32>(),
         }
     }
 
@@ -94,19 +117,45 @@ impl Optimizer {
                 value
             }
             Rule::AdamW { betas, epsilon } => {
-                let averages = self.take(name, FIRST_MOMENT).zip(self.take(name, SECOND_MOMENT));
-                // The averages of a parameter that was frozen until now are as young as any at the first step.
-                if averages.is_none() && self.steps > 1 {
-                    self.frozen_for.insert(name.to_string(), self.steps - 1);
-                }
-                let step = self.steps - self.frozen_for.get(name).unwrap_or(&0);
-                let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step };
-                let (value, [first, second]) = rule.update(value, gradient, averages.map(<[_; 2]>::from));
-                self.put(name, FIRST_MOMENT, first);
-                self.put(name, SECOND_MOMENT, second);
+                let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step: 0 };
+                self.adam(name, rule, value, gradient)
+            }
+            Rule::Lamb { betas, epsilon } => {
+                // Adam's step of length one from nowhere is its direction, with the sign turned.
+                let rule = AdamW { betas, epsilon, weight_decay: 0.0, learning_rate: 1.0, step: 0 };
+                let origin = value.zeros_like();
+                let direction = self.adam(name, rule, origin, gradient).neg();
+                lamb(value, direction, weight_decay, learning_rate)
+            }
+            Rule::RmspropTf { alpha, epsilon, momentum } => {
+                let rule = RmspropTf { alpha, epsilon, momentum, weight_decay, learning_rate };
+                let state = self.take(name, SQUARE_AVERAGE).zip(self.take(name, MOMENTUM));
+                let (value, [average, buffer]) = rule.update(value, gradient, state.map(<[_; 2]>::from));
+                self.put(name, SQUARE_AVERAGE, average);
+                self.put(name, MOMENTUM, buffer);
+                value
+            }
+            Rule::Lion { betas } => {
+                let rule = Lion { betas, weight_decay, learning_rate };
+                let (value, average) = rule.update(value, gradient, self.take(name, FIRST_MOMENT));
+                self.put(name, FIRST_MOMENT, average);
                 value
             }
         }
+    }
+
+    /// An update of Adam, whose step number is filled in here.
+    fn adam(&mut self, name: &str, rule: AdamW, value: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
+        let averages = self.take(name, FIRST_MOMENT).zip(self.take(name, SECOND_MOMENT));
+        // The averages of a parameter that was frozen until now are as young as any at the first step.
+        if averages.is_none() && self.steps > 1 {
+            self.frozen_for.insert(name.to_string(), self.steps - 1);
+        }
+        let step = self.steps - self.frozen_for.get(name).unwrap_or(&0);
+        let (value, [first, second]) = AdamW { step, ..rule }.update(value, gradient, averages.map(<[_; 2]>::from));
+        self.put(name, FIRST_MOMENT, first);
+        self.put(name, SECOND_MOMENT, second);
+        value
     }
 
     fn take(&mut self, name: &str, slot: &'static str) -> Option<Tensor<1>> {
@@ -153,4 +202,18 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+/// A step of LAMB along Adam's direction. As in timm, a parameter without weight decay takes Adam's own step: the lengths are
+/// compared only where decay keeps them in bounds.
+fn lamb(value: Tensor<1>, direction: Tensor<1>, weight_decay: f64, learning_rate: f64) -> Tensor<1> {
+    if weight_decay <= 0.0 {
+        return value - direction.mul_scalar(learning_rate);
+    }
+    let direction = direction + value.clone().mul_scalar(weight_decay);
+    let length = |vector: &Tensor<1>| vector.clone().square().sum().sqrt(); // [1]
+    let (value_length, direction_length) = (length(&value), length(&direction));
+    let has_none = value_length.clone().equal_scalar(0.0).bool_or(direction_length.clone().equal_scalar(0.0));
+    let trust = (value_length / direction_length).mask_fill(has_none, 1.0);
+    value - direction * trust.mul_scalar(learning_rate)
 }

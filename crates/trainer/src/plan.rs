@@ -15,7 +15,9 @@ use serde::Serialize;
 use crate::batch::Normalization;
 use crate::checkpoint::Progress;
 use crate::duration::{Cadence, Duration};
+use crate::ema::EmaRule;
 use crate::finetune::Pretrained;
+use crate::loss::Loss;
 use crate::mix::MixPolicy;
 use crate::optimizer::{Optimizer, Rule};
 use crate::recipe::{Finetune, MOST_FROZEN_STAGES, OptimizerKind, Recipe};
@@ -121,6 +123,11 @@ pub fn optimizer(optimizer: &crate::recipe::Optimizer) -> Optimizer {
     let rule = match optimizer.kind {
         OptimizerKind::Sgd => Rule::Sgd { momentum: optimizer.momentum(), nesterov: optimizer.nesterov() },
         OptimizerKind::Adamw => Rule::AdamW { betas: optimizer.betas(), epsilon: optimizer.epsilon() },
+        OptimizerKind::RmspropTf => {
+            Rule::RmspropTf { alpha: optimizer.alpha(), epsilon: optimizer.epsilon(), momentum: optimizer.momentum() }
+        }
+        OptimizerKind::Lamb => Rule::Lamb { betas: optimizer.betas(), epsilon: optimizer.epsilon() },
+        OptimizerKind::Lion => Rule::Lion { betas: optimizer.betas() },
     };
     Optimizer::new(rule, optimizer.weight_decay)
 }
@@ -281,7 +288,12 @@ impl Plan {
         let is_head_alone = step < self.head_warmup_steps;
         StepSettings {
             learning_rate: self.schedule.learning_rate(step),
+            loss: self.recipe.train.bce.map_or(Loss::CrossEntropy, |bce| Loss::BinaryCrossEntropy {
+                threshold: bce.threshold,
+                sum_classes: bce.sum_classes,
+            }),
             clip_norm: self.recipe.train.clip_norm,
+            adaptive_clip: self.recipe.train.adaptive_clip,
             layer_decay: finetune.layer_decay,
             frozen_stages: if is_head_alone { MOST_FROZEN_STAGES } else { finetune.freeze_stages },
         }
@@ -299,6 +311,11 @@ impl Plan {
             probability: train.mix_probability,
             switch_probability: train.switch_probability,
         }
+    }
+
+    /// The rule of the average of the weights, if the recipe has one.
+    pub fn ema(&self) -> Option<EmaRule> {
+        self.recipe.train.ema.map(|ema| EmaRule { decay: ema.decay, warmup: ema.warmup })
     }
 
     /// An optimizer that has seen nothing.
@@ -389,7 +406,8 @@ impl Plan {
         let layers = self.model.layers(size, size);
         let parameters = self.model.parameters();
         let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
-        let bytes_per_parameter = 2 * size_of::<f32>() + self.optimizer().bytes_per_parameter();
+        let copies = 2 + usize::from(recipe.train.ema.is_some());
+        let bytes_per_parameter = copies * size_of::<f32>() + self.optimizer().bytes_per_parameter();
         PlanSummary {
             data: self.data.description.clone(),
             num_classes: self.data.classes.len(),

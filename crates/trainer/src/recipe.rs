@@ -41,7 +41,7 @@ pub use self::finetune::{Finetune, MOST_FROZEN_STAGES};
 pub use self::model::{Model, Variant};
 pub use self::optimizer::{Optimizer, OptimizerKind};
 pub use self::schedule::{Schedule, ScheduleKind};
-pub use self::train::{Mix, Precision, Train};
+pub use self::train::{Bce, Ema, Mix, Precision, Train};
 
 use self::assignment::Assignment;
 use self::document::Place;

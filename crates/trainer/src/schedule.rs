@@ -6,6 +6,7 @@
 //!
 //! * warm-up, `s < W`: `w + s · (b − w) / W`, from the rate `w` at step 0 in a straight line towards `b`;
 //! * cosine: `m + (b − m) · (1 + cos(π · t / L)) / 2`, and `m` from `t = L` on;
+//! * linear: `m + (b − m) · (1 − t / L)`, and `m` from `t = L` on (timm's `poly` of power 1);
 //! * step: `b · rate^⌊t / every⌋`, but not below `m`;
 //! * constant: `b`.
 //!
@@ -34,6 +35,7 @@ pub struct Schedule {
 enum Curve {
     Constant,
     Cosine { length: f64 },
+    Linear { length: f64 },
     Step { every: f64, rate: f64 },
 }
 
@@ -45,6 +47,7 @@ impl Schedule {
         let curve = match schedule.kind {
             ScheduleKind::Constant => Curve::Constant,
             ScheduleKind::Cosine => Curve::Cosine { length: total_steps as f64 - offset },
+            ScheduleKind::Linear => Curve::Linear { length: total_steps as f64 - offset },
             ScheduleKind::Step => Curve::Step {
                 // A recipe that was checked has the key; without it the rate never decays.
                 every: schedule.decay_every.map_or(f64::INFINITY, |every| every.to_steps(steps_per_epoch)),
@@ -70,10 +73,11 @@ impl Schedule {
         let time = step - self.offset;
         match self.curve {
             Curve::Constant => self.base,
-            Curve::Cosine { length } if time >= length => self.minimum,
+            Curve::Cosine { length } | Curve::Linear { length } if time >= length => self.minimum,
             Curve::Cosine { length } => {
                 self.minimum + 0.5 * (self.base - self.minimum) * (1.0 + (PI * time / length).cos())
             }
+            Curve::Linear { length } => self.minimum + (self.base - self.minimum) * (1.0 - time / length),
             Curve::Step { every, rate } => (self.base * rate.powf(periods(time, every))).max(self.minimum),
         }
     }
@@ -164,6 +168,22 @@ mod tests {
         assert_eq!(rates(&section), [0.5, 0.5, 0.05, 0.02, 0.02]);
         section.kind = ScheduleKind::Constant;
         assert_eq!(rates(&section), [0.5; 5]);
+    }
+
+    #[test]
+    fn a_line_goes_from_the_rate_to_the_minimum() {
+        // timm 1.0.31: PolyLRScheduler(t_initial=20, power=1, lr_min=0.1, warmup_t=5, warmup_lr_init=0, warmup_prefix=True) of
+        // rate 0.5, whose length leaves out the warm-up.
+        let section = recipe::Schedule {
+            kind: ScheduleKind::Linear,
+            minimum: 0.1,
+            warmup: Some(Duration::Steps(5)),
+            ..recipe::Schedule::default()
+        };
+        let schedule = Schedule::new(&section, 0.5, 1, 25);
+        for (step, expected) in [(0, 0.0), (4, 0.4), (5, 0.5), (6, 0.48), (15, 0.3), (24, 0.12), (25, 0.1), (30, 0.1)] {
+            assert!((schedule.learning_rate(step) - expected).abs() < 1e-12, "step {step}");
+        }
     }
 
     #[test]

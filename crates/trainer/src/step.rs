@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor};
 use ghostnet::{FoldedGhostNet, GhostNet, parameter_names};
-use ghostnet_kernels::global_norm;
+use ghostnet_kernels::{global_norm, in_thread_pool};
 
-use crate::finetune::stages_to_head;
-use crate::loss::soft_cross_entropy;
+use crate::ema::{Ema, EmaRule};
+use crate::finetune::{CLASSIFIER, stages_to_head};
+use crate::loss::Loss;
 use crate::optimizer::{Optimizer, Parameter};
 
 /// Images and soft targets on the device.
@@ -25,8 +26,12 @@ pub struct MicroBatch {
 pub struct StepSettings {
     /// Learning rate of this step.
     pub learning_rate: f64,
+    /// What is minimised.
+    pub loss: Loss,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,
+    /// Largest norm of a gradient as a share of its parameter's, output by output; see [`adaptive_clip`].
+    pub adaptive_clip: Option<f64>,
     /// The rate of a stage is this much of that of the stage behind it.
     pub layer_decay: f64,
     /// How many of the first stages are frozen, the stem with them.
@@ -36,7 +41,14 @@ pub struct StepSettings {
 impl Default for StepSettings {
     /// Everything trains at one rate, which is 0, and nothing is clipped.
     fn default() -> Self {
-        Self { learning_rate: 0.0, clip_norm: None, layer_decay: 1.0, frozen_stages: 0 }
+        Self {
+            learning_rate: 0.0,
+            loss: Loss::default(),
+            clip_norm: None,
+            adaptive_clip: None,
+            layer_decay: 1.0,
+            frozen_stages: 0,
+        }
     }
 }
 
@@ -61,6 +73,8 @@ pub struct Trainee {
     pub model: GhostNet,
     /// State by tensor name.
     pub optimizer: Optimizer,
+    /// The average of the weights, if there is one.
+    pub ema: Option<Ema>,
     names: BTreeMap<ParamId, String>,
     frozen_stages: usize,
 }
@@ -70,11 +84,31 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
 
+/// Adaptive gradient clipping, arXiv:2102.06171 with timm's constants: each row of a gradient is made no longer than `factor`
+/// times the same row of its parameter.
+///
+/// # Shapes
+/// - `value`, `gradient`, output: `[outputs, values of an output]`
+pub fn adaptive_clip(value: Tensor<2>, gradient: Tensor<2>, factor: f64) -> Tensor<2> {
+    const LEAST_VALUE_NORM: f64 = 1e-3;
+    const LEAST_GRADIENT_NORM: f64 = 1e-6;
+    let length = |rows: Tensor<2>| rows.square().sum_dim(1).sqrt(); // [outputs, 1]
+    let most = length(value).clamp_min(LEAST_VALUE_NORM).mul_scalar(factor);
+    let found = length(gradient.clone()).clamp_min(LEAST_GRADIENT_NORM);
+    gradient * (most / found).clamp_max(1.0)
+}
+
 impl Trainee {
     /// Pairs a network with its optimizer.
     pub fn new(model: GhostNet, optimizer: Optimizer) -> Self {
         let names = parameter_names(&model).into_iter().collect();
-        Self { model, optimizer, names, frozen_stages: 0 }
+        Self { model, optimizer, ema: None, names, frozen_stages: 0 }
+    }
+
+    /// The same with an average of the weights that starts here.
+    pub fn with_ema(mut self, rule: Option<EmaRule>) -> Self {
+        self.ema = rule.map(|rule| Ema::new(self.model.valid(), rule));
+        self
     }
 
     /// The network as it is now, for evaluation. The training network itself must not be evaluated: that would move its running
@@ -93,7 +127,7 @@ impl Trainee {
         let mut loss_sum = 0.0;
         let num_batches = batches.len() as f64;
         for MicroBatch { images, targets } in batches {
-            let loss = soft_cross_entropy(self.model.forward(images), targets).div_scalar(num_batches);
+            let loss = settings.loss.of(self.model.forward(images), targets).div_scalar(num_batches);
             loss_sum += f64::from(loss.clone().into_scalar::<f32>()); // waits for the device
             gradients.add(&self.model, loss.backward());
         }
@@ -106,7 +140,11 @@ impl Trainee {
         }
         self.optimizer.begin_step();
         let mut update = Update { gradients, names: &self.names, optimizer: &mut self.optimizer, settings };
-        self.model = self.model.map(&mut update);
+        // Handing each of the many small parameters over to the pool takes longer than their updates.
+        self.model = in_thread_pool(|| self.model.map(&mut update));
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.model, self.optimizer.steps());
+        }
         Ok((self, report))
     }
 }
@@ -178,14 +216,24 @@ impl ModuleMapper for Update<'_> {
         };
         parameter.map(|tensor| {
             let shape = tensor.dims();
+            let value: Tensor<1> = tensor.without_autodiff().flatten(0, D - 1);
+            let StepSettings { learning_rate, layer_decay, adaptive_clip: factor, .. } = self.settings;
+            // As in timm, the classifier is left out.
+            let gradient = match factor.filter(|_| !name.starts_with(CLASSIFIER)) {
+                Some(factor) => {
+                    let outputs = if D > 1 { shape[0] } else { 1 };
+                    let rows = [outputs, value.dims()[0] / outputs];
+                    adaptive_clip(value.clone().reshape(rows), gradient.reshape(rows), factor).flatten(0, 1)
+                }
+                None => gradient,
+            };
             let parameter = Parameter {
                 name,
-                value: tensor.without_autodiff().flatten(0, D - 1),
+                value,
                 gradient,
                 // Norms and biases are not decayed.
                 decays: D > 1,
             };
-            let StepSettings { learning_rate, layer_decay, .. } = self.settings;
             let share = layer_decay.powi(stages_to_head(name) as i32);
             let value = self.optimizer.update(parameter, learning_rate * share);
             value.reshape(shape).autodiff().require_grad()

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use imageset::{Batch, LoaderError};
 
 use crate::batch;
-use crate::checkpoint::{Best, Checkpoints, Progress, Resumed};
+use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
 use crate::device::ChosenDevice;
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{Event, FinishReason};
@@ -78,6 +78,9 @@ pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outc
     }
 }
 
+/// What the name of a split has behind it where the average of the weights was evaluated.
+const EMA_SUFFIX: &str = "_ema";
+
 /// A run at work.
 struct Run<'a> {
     plan: &'a Plan,
@@ -102,7 +105,10 @@ impl<'a> Run<'a> {
     fn begin(plan: &'a Plan, surroundings: Surroundings<'a>) -> anyhow::Result<Option<(Self, Trainee)>> {
         let Surroundings { directory, device, console, output, interrupt } = surroundings;
         let checkpoints = Checkpoints::new(directory.checkpoints(), plan.recipe.checkpoint.keep, plan.steps_per_epoch);
-        let resumed = checkpoints.resume(&plan.card(0), &plan.optimizer(), &device.device)?;
+        let resumed = {
+            let expected = Expected { card: plan.card(0), optimizer: plan.optimizer(), ema: plan.ema() };
+            checkpoints.resume(&expected, &device.device)?
+        };
         let is_resumed = resumed.is_some();
         let fingerprint = plan.data_fingerprint();
         let (trainee, progress) = match resumed {
@@ -277,9 +283,17 @@ impl<'a> Run<'a> {
     /// was interrupted.
     fn evaluate(&mut self, trainee: &Trainee) -> anyhow::Result<bool> {
         let step = self.progress.step;
-        let model = trainee.folded();
-        let mut found: Vec<(&str, Evaluation)> = Vec::new();
-        for split in &self.plan.evaluated {
+        let average = trainee.ema.as_ref().map(|ema| (EMA_SUFFIX, ema.model.fold()));
+        // A model with an average of its weights is used by that, so it decides which checkpoint is the best.
+        let suffix = average.as_ref().map_or("", |(suffix, _)| suffix);
+        let first = self.plan.evaluated.first().map_or("val", |split| &split.name);
+        let decisive = if self.plan.evaluated.iter().any(|split| split.name == "val") { "val" } else { first };
+        let decisive = format!("{decisive}{suffix}");
+        let models: Vec<_> = [("", trainee.folded())].into_iter().chain(average).collect();
+        let mut found: Vec<(String, Evaluation)> = Vec::new();
+        let models_by_split =
+            self.plan.evaluated.iter().flat_map(|split| models.iter().map(move |model| (split, model)));
+        for (split, (suffix, model)) in models_by_split {
             let evaluator = Evaluator {
                 loader: &split.loader,
                 normalization: self.plan.normalization,
@@ -288,18 +302,18 @@ impl<'a> Run<'a> {
             };
             let interrupt = self.interrupt.clone();
             let evaluation = evaluator
-                .run(&model, &|| interrupt.requested())
+                .run(model, &|| interrupt.requested())
                 .with_context(|| format!("cannot evaluate the split `{}`", split.name))?;
             let Some(evaluation) = evaluation else { return Ok(false) };
-            found.push((&split.name, evaluation));
+            found.push((format!("{}{suffix}", split.name), evaluation));
         }
         self.progress.evaluated = true;
         let epoch = self.plan.epoch(step);
-        let decisive = found.iter().find(|(split, _)| *split == "val").or(found.first());
+        let decisive = found.iter().find(|(split, _)| *split == decisive);
         let top1 = decisive.map(|(_, evaluation)| evaluation.top1);
         for (split, evaluation) in found {
             let Evaluation { loss, top1, top5, num_images, num_skipped, skipped, .. } = evaluation;
-            self.tell(Event::Eval { step, epoch, split: split.to_string(), loss, top1, top5, num_images })?;
+            self.tell(Event::Eval { step, epoch, split, loss, top1, top5, num_images })?;
             if num_skipped > 0 {
                 self.tell(Event::Skipped { step, epoch, num_images: num_skipped, names: skipped })?;
             }
@@ -375,7 +389,7 @@ fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
         Some(pretrained) => pretrained.load(fresh)?,
         None => fresh,
     };
-    Ok(Trainee::new(model, plan.optimizer()))
+    Ok(Trainee::new(model, plan.optimizer()).with_ema(plan.ema()))
 }
 
 fn weights_fingerprint(plan: &Plan) -> Option<String> {

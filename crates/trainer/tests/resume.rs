@@ -227,3 +227,39 @@ fn a_full_disk_is_an_error_and_leaves_the_checkpoint_before_it_whole() {
     scene.train("run", &LONG);
     assert!(scene.final_model("run") == scene.final_model("whole"), "with room again the run ends as it should");
 }
+
+#[test]
+fn every_optimizer_with_an_average_of_weights_resumes_exactly_and_the_average_is_what_is_used() {
+    for optimizer in [
+        "{kind='rmsprop_tf', learning_rate=0.01}",
+        "{kind='lamb', learning_rate=0.01, weight_decay=0.02}",
+        "{kind='lion', learning_rate=1e-4}",
+    ] {
+        let scene = Scene::new();
+        let optimizer = format!("optimizer={optimizer}");
+        let changes =
+            [&LONG[..], &["--set", &optimizer, "--set", "train.ema={decay=0.9}", "--set", "train.clip_norm=1.0"]]
+                .concat();
+        scene.train("whole", &changes);
+        let args = [&TRAIN[..], &changes].concat();
+        kill_after_the_first_checkpoint(&scene, &args);
+        scene.train("run", &changes);
+        assert!(scene.final_model("run") == scene.final_model("whole"), "{optimizer}");
+        let averages = ["run", "whole"].map(|out| {
+            let last = scene.checkpoints(out).last().expect("a checkpoint").join("ema.safetensors");
+            std::fs::read(last).expect("an average")
+        });
+        assert!(averages[0] == averages[1], "{optimizer}");
+        assert!(averages[0] != scene.final_model("run"), "the average is another network");
+        assert_eq!(scene.metrics("run"), scene.metrics("whole"));
+        let splits: Vec<_> =
+            scene.metrics("run").iter().filter_map(|line| line["split"].as_str().map(String::from)).collect();
+        assert!(
+            splits.iter().any(|split| split == "val") && splits.iter().any(|split| split == "val_ema"),
+            "{splits:?}"
+        );
+        let output = scene.run(&["eval", "run", "--device", "cpu"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("ema.safetensors"), "{text}");
+    }
+}

@@ -7,10 +7,10 @@ mod uniform;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
-use trainer::loss::{one_hot, soft_cross_entropy};
+use trainer::loss::{Loss, one_hot};
 use trainer::mix::{Mix, PixelBox};
 use trainer::optimizer::{Optimizer, Parameter, Rule};
-use trainer::step::{MicroBatch, StepSettings, Trainee, clip_factor};
+use trainer::step::{MicroBatch, StepSettings, Trainee, adaptive_clip, clip_factor};
 
 fn traces() -> Value {
     let text = include_str!("fixtures/traces.json");
@@ -46,15 +46,21 @@ fn optimizers_take_pytorchs_steps() {
     let traces = traces();
     let device = Device::flex();
     let cases = traces["optimizers"].as_object().expect("cases");
-    assert_eq!(cases.len(), 5);
+    assert_eq!(cases.len(), 10);
     for (name, case) in cases {
         let hyper = &case["hyper"];
         let number = |key: &str| hyper[key].as_f64().unwrap_or(0.0);
-        let rule = if name == "adamw" {
+        let betas = || {
             let betas = numbers(&hyper["betas"]);
-            Rule::AdamW { betas: [betas[0], betas[1]], epsilon: number("eps") }
-        } else {
-            Rule::Sgd { momentum: number("momentum"), nesterov: hyper["nesterov"].as_bool().unwrap_or(false) }
+            [betas[0], betas[1]]
+        };
+        let momentum = number("momentum");
+        let rule = match name.split('_').next() {
+            Some("adamw") => Rule::AdamW { betas: betas(), epsilon: number("eps") },
+            Some("lamb") => Rule::Lamb { betas: betas(), epsilon: number("eps") },
+            Some("lion") => Rule::Lion { betas: betas() },
+            Some("rmsprop") => Rule::RmspropTf { alpha: number("alpha"), epsilon: number("eps"), momentum },
+            _ => Rule::Sgd { momentum, nesterov: hyper["nesterov"].as_bool().unwrap_or(false) },
         };
         let mut optimizer = Optimizer::new(rule, number("weight_decay"));
         let mut parameters = [("p0", "g0", 12), ("p1", "g1", 5)].map(|(name, gradient, count)| {
@@ -65,12 +71,18 @@ fn optimizers_take_pytorchs_steps() {
         for (step, expected) in steps.iter().enumerate() {
             let learning_rate = case["lr_per_step"].get(step).and_then(Value::as_f64).unwrap_or(number("lr"));
             optimizer.begin_step();
-            for (parameter, gradient, value) in &mut parameters {
+            let gradients = parameters.each_ref().map(|(_, gradient, value)| {
                 let gradient = signed(&format!("{gradient}_{}", step + 1), value.dims()[0], 1.0);
+                Tensor::<1>::from_floats(gradient.as_slice(), &device)
+            });
+            // timm's LAMB clips by itself; here the step does it for every rule.
+            let norm = ghostnet_kernels::global_norm(&gradients);
+            let factor = hyper["max_grad_norm"].as_f64().map_or(1.0, |most| (most / norm).min(1.0));
+            for ((parameter, _, value), gradient) in parameters.iter_mut().zip(gradients) {
                 let update = Parameter {
                     name: parameter,
                     value: value.clone(),
-                    gradient: Tensor::from_floats(gradient.as_slice(), &device),
+                    gradient: gradient.mul_scalar(factor),
                     decays: true,
                 };
                 *value = optimizer.update(update, learning_rate);
@@ -84,7 +96,14 @@ fn optimizers_take_pytorchs_steps() {
 #[test]
 fn an_optimizers_state_written_and_read_gives_the_same_steps() {
     let device = Device::flex();
-    for rule in [Rule::Sgd { momentum: 0.9, nesterov: true }, Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 }] {
+    let betas = [0.9, 0.999];
+    for rule in [
+        Rule::Sgd { momentum: 0.9, nesterov: true },
+        Rule::AdamW { betas, epsilon: 1e-8 },
+        Rule::RmspropTf { alpha: 0.9, epsilon: 1e-3, momentum: 0.9 },
+        Rule::Lamb { betas, epsilon: 1e-6 },
+        Rule::Lion { betas },
+    ] {
         let step = |optimizer: &mut Optimizer, value: Tensor<1>, index: usize| {
             optimizer.begin_step();
             let gradient = Tensor::from_floats(signed(&format!("g{index}"), 7, 1.0).as_slice(), &device);
@@ -108,10 +127,18 @@ fn losses_and_their_gradients_are_pytorchs() {
     let hard = |smoothing| one_hot(&labels, 5, smoothing, &device);
     let mixed: Vec<f32> = numbers(&losses["mixed_targets"]).into_iter().map(|share| share as f32).collect();
     let mixed = Tensor::from_data(TensorData::new(mixed, [4, 5]), &device);
-    for (name, targets) in [("ce", hard(0.0)), ("ce_smoothing_0.1", hard(0.1)), ("soft_ce_mixed", mixed)] {
+    let binary = |threshold, sum_classes| Loss::BinaryCrossEntropy { threshold, sum_classes };
+    for (name, loss, targets) in [
+        ("ce", Loss::CrossEntropy, hard(0.0)),
+        ("ce_smoothing_0.1", Loss::CrossEntropy, hard(0.1)),
+        ("soft_ce_mixed", Loss::CrossEntropy, mixed.clone()),
+        ("bce_smoothing_0.1", binary(None, false), hard(0.1)),
+        ("bce_smoothing_0.1_sum_classes", binary(None, true), hard(0.1)),
+        ("bce_mixed_threshold_0.2", binary(Some(0.2), false), mixed),
+    ] {
         let logits = TensorData::new(signed("logits", 20, 3.0), [4, 5]);
         let logits = Tensor::<2>::from_data(logits, &device).require_grad();
-        let loss = soft_cross_entropy(logits.clone(), targets);
+        let loss = loss.of(logits.clone(), targets);
         let case = &losses["cases"][name];
         assert_close(name, &values(&loss), &numbers(&case["loss"]), 1e-6);
         let gradient = logits.grad(&loss.backward()).expect("a gradient");
@@ -132,6 +159,17 @@ fn clipping_scales_gradients_as_pytorch_does() {
         assert_close(name, &clipped, &numbers(&case["grads_after"][name]), 1e-6);
     }
     assert_eq!(clip_factor(0.5, 1.0), 1.0, "small gradients stay as they are");
+
+    let case = &traces()["clipping"]["agc"];
+    let factor = case["clip_factor"].as_f64().expect("a number");
+    for (gradient, name, shape) in [("g0_1", "p0", [3, 4]), ("g1_1", "p1", [1, 5])] {
+        let tensor = |key: &str| {
+            let values = TensorData::new(signed(key, shape[0] * shape[1], 1.0), shape);
+            Tensor::<2>::from_data(values, &Device::flex())
+        };
+        let clipped = adaptive_clip(tensor(name), tensor(gradient), factor);
+        assert_close(name, &values(&clipped), &numbers(&case["grads_after"][name]), 1e-6);
+    }
 }
 
 /// A small network, the same every time, and its state after one step.

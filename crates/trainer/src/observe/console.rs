@@ -130,7 +130,8 @@ impl Observer for ConsoleObserver {
                 }
             }
             Event::Eval { step, epoch, split, loss, top1, top5, .. } => {
-                if split == "val" {
+                // That of the average of the weights comes last, and is the one that counts.
+                if split.starts_with("val") {
                     self.top1 = Some(*top1);
                 }
                 self.row(&Row { epoch: *epoch, step: *step, loss: *loss, top1: Some(*top1), top5: Some(*top5), split });

@@ -267,7 +267,7 @@ mod tests {
           |
           | optimizer.lerning_rate=0.5
           |           ^^^^^^^^^^^^
-        unknown field `lerning_rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `betas`, `epsilon`, `weight_decay`
+        unknown field `lerning_rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
 
         hint: did you mean `learning_rate`?
         ");
@@ -287,12 +287,12 @@ mod tests {
           |                         ^^^^
         invalid type: string "fast", expected a number
         "#);
-        assert_snapshot!(set_message(&["optimizer.kind=lion"]), @r"
-        invalid argument `--set optimizer.kind=lion`
+        assert_snapshot!(set_message(&["optimizer.kind=shampoo"]), @r"
+        invalid argument `--set optimizer.kind=shampoo`
           |
-          | optimizer.kind=lion
-          |                ^^^^
-        unknown variant `lion`, expected `sgd` or `adamw`
+          | optimizer.kind=shampoo
+          |                ^^^^^^^
+        unknown variant `shampoo`, expected one of `sgd`, `adamw`, `rmsprop_tf`, `lamb`, `lion`
         ");
         assert_snapshot!(set_message(&["model.width=-1"]), @r"
         invalid argument `--set model.width=-1`
@@ -348,7 +348,7 @@ mod tests {
            |
         16 | rate = 0.1
            | ^^^^
-        unknown field `rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `betas`, `epsilon`, `weight_decay`
+        unknown field `rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
         ");
     }
 }

@@ -15,15 +15,18 @@ pub struct Optimizer {
     pub kind: OptimizerKind,
     /// The rate that the schedule starts from, for a step of `data.batch_size` × `train.accumulate` images.
     pub learning_rate: f64,
-    /// `sgd` only: how much of the last update is kept; [`Self::momentum`] knows the default.
+    /// `sgd` and `rmsprop_tf`: how much of the last update is kept; [`Self::momentum`] knows the default.
     pub momentum: Option<f64>,
     /// `sgd` only: whether the gradient is taken ahead of the momentum; [`Self::nesterov`] knows the default.
     pub nesterov: Option<bool>,
-    /// `adamw` only: decay of the two running averages; [`Self::betas`] knows the default.
+    /// `rmsprop_tf` only: decay of the average of squares; [`Self::alpha`] knows the default.
+    pub alpha: Option<f64>,
+    /// `adamw`, `lamb` and `lion`: decay of the running averages; [`Self::betas`] knows the default.
     pub betas: Option<[f64; 2]>,
-    /// `adamw` only: added to the root of the squared average; [`Self::epsilon`] knows the default.
+    /// `adamw`, `lamb` and `rmsprop_tf`: keeps a divisor from zero; [`Self::epsilon`] knows the default.
     pub epsilon: Option<f64>,
-    /// Weight decay: added to the gradient by `sgd`, applied apart from it and scaled by the rate by `adamw`.
+    /// Weight decay: added to the gradient by `sgd` and `rmsprop_tf`, to the direction by `lamb`, and apart from both, scaled by the
+    /// rate, by `adamw` and `lion`.
     #[serde(default = "default::weight_decay")]
     pub weight_decay: f64,
 }
@@ -36,14 +39,33 @@ pub enum OptimizerKind {
     Sgd,
     /// Adam with decoupled weight decay, arXiv:1711.05101.
     Adamw,
+    /// TensorFlow's RMSprop as in timm, that of the EfficientNet and MobileNetV3 recipes.
+    RmspropTf,
+    /// Steps as long as the parameter is, for large batches, arXiv:1904.00962, as in timm.
+    Lamb,
+    /// The sign of an average of gradients, arXiv:2302.06675.
+    Lion,
 }
 
-/// The defaults of the section.
+/// The defaults of the section: PyTorch's or timm's, but for the epsilon of `rmsprop_tf`, which is that of the published recipes.
 mod default {
+    use super::OptimizerKind;
+
     pub(super) const MOMENTUM: f64 = 0.9;
     pub(super) const NESTEROV: bool = false;
-    pub(super) const BETAS: [f64; 2] = [0.9, 0.999];
-    pub(super) const EPSILON: f64 = 1e-8;
+    pub(super) const ALPHA: f64 = 0.9;
+
+    pub(super) fn betas(kind: OptimizerKind) -> [f64; 2] {
+        if kind == OptimizerKind::Lion { [0.9, 0.99] } else { [0.9, 0.999] }
+    }
+
+    pub(super) fn epsilon(kind: OptimizerKind) -> f64 {
+        match kind {
+            OptimizerKind::RmspropTf => 1e-3,
+            OptimizerKind::Lamb => 1e-6,
+            _ => 1e-8,
+        }
+    }
 
     pub(super) fn weight_decay() -> f64 {
         0.0
@@ -55,12 +77,25 @@ impl OptimizerKind {
         match self {
             Self::Sgd => "sgd",
             Self::Adamw => "adamw",
+            Self::RmspropTf => "rmsprop_tf",
+            Self::Lamb => "lamb",
+            Self::Lion => "lion",
+        }
+    }
+
+    /// The keys that not every kind has.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Sgd => &["momentum", "nesterov"],
+            Self::Adamw | Self::Lamb => &["betas", "epsilon"],
+            Self::RmspropTf => &["momentum", "alpha", "epsilon"],
+            Self::Lion => &["betas"],
         }
     }
 }
 
 impl Optimizer {
-    /// The momentum of `sgd`, 0.9 if it is not written.
+    /// The momentum, 0.9 if it is not written.
     pub fn momentum(&self) -> f64 {
         self.momentum.unwrap_or(default::MOMENTUM)
     }
@@ -70,39 +105,44 @@ impl Optimizer {
         self.nesterov.unwrap_or(default::NESTEROV)
     }
 
-    /// The betas of `adamw`, 0.9 and 0.999 if they are not written.
-    pub fn betas(&self) -> [f64; 2] {
-        self.betas.unwrap_or(default::BETAS)
+    /// The decay of the average of squares of `rmsprop_tf`, 0.9 if it is not written.
+    pub fn alpha(&self) -> f64 {
+        self.alpha.unwrap_or(default::ALPHA)
     }
 
-    /// The epsilon of `adamw`, 1e-8 if it is not written.
+    /// The betas; if they are not written 0.9 and 0.99 for `lion`, 0.9 and 0.999 for the others.
+    pub fn betas(&self) -> [f64; 2] {
+        self.betas.unwrap_or(default::betas(self.kind))
+    }
+
+    /// The epsilon; if it is not written 1e-8 for `adamw`, 1e-6 for `lamb`, 1e-3 for `rmsprop_tf`.
     pub fn epsilon(&self) -> f64 {
-        self.epsilon.unwrap_or(default::EPSILON)
+        self.epsilon.unwrap_or(default::epsilon(self.kind))
     }
 
     /// Writes out the defaults of the keys that the kind uses.
     pub(super) fn fill(&mut self) {
-        match self.kind {
-            OptimizerKind::Sgd => {
-                self.momentum = Some(self.momentum());
-                self.nesterov = Some(self.nesterov());
-            }
-            OptimizerKind::Adamw => {
-                self.betas = Some(self.betas());
-                self.epsilon = Some(self.epsilon());
+        for key in self.kind.keys() {
+            match *key {
+                "momentum" => self.momentum = Some(self.momentum()),
+                "nesterov" => self.nesterov = Some(self.nesterov()),
+                "alpha" => self.alpha = Some(self.alpha()),
+                "betas" => self.betas = Some(self.betas()),
+                _ => self.epsilon = Some(self.epsilon()),
             }
         }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {
-        for (key, written, of) in [
-            ("optimizer.momentum", self.momentum.is_some(), OptimizerKind::Sgd),
-            ("optimizer.nesterov", self.nesterov.is_some(), OptimizerKind::Sgd),
-            ("optimizer.betas", self.betas.is_some(), OptimizerKind::Adamw),
-            ("optimizer.epsilon", self.epsilon.is_some(), OptimizerKind::Adamw),
+        for (key, written) in [
+            ("optimizer.momentum", self.momentum.is_some()),
+            ("optimizer.nesterov", self.nesterov.is_some()),
+            ("optimizer.alpha", self.alpha.is_some()),
+            ("optimizer.betas", self.betas.is_some()),
+            ("optimizer.epsilon", self.epsilon.is_some()),
         ] {
-            if written && of != self.kind {
-                let name = &key["optimizer.".len()..];
+            let name = &key["optimizer.".len()..];
+            if written && !self.kind.keys().contains(&name) {
                 let kind = self.kind.name();
                 return Err(Violation::of_key(key, format!("`{name}` is not used by the optimizer `{kind}`")));
             }
@@ -116,6 +156,9 @@ impl Optimizer {
         })?;
         require(!self.nesterov() || momentum > 0.0, "optimizer.nesterov", || {
             "`nesterov` needs a `momentum` above 0".to_owned()
+        })?;
+        require((0.0..1.0).contains(&self.alpha()), "optimizer.alpha", || {
+            format!("`alpha` must be at least 0 and below 1, but is {}", self.alpha())
         })?;
         require(self.betas().iter().all(|beta| (0.0..1.0).contains(beta)), "optimizer.betas", || {
             "`betas` must both be at least 0 and below 1".to_owned()

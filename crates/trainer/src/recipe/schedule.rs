@@ -20,7 +20,7 @@ pub struct Schedule {
     pub warmup_start: f64,
     /// Whether the curve starts after the warm-up (timm's meaning of the word) rather than underneath it.
     pub warmup_prefix: bool,
-    /// The learning rate at the end of a cosine, and the least one of a step schedule.
+    /// The learning rate at the end of a cosine or a line, and the least one of a step schedule.
     pub minimum: f64,
     /// `step` only, and required there: how long the rate stays before the next decay.
     pub decay_every: Option<Duration>,
@@ -34,6 +34,8 @@ pub struct Schedule {
 pub enum ScheduleKind {
     /// Half a cosine down to the minimum, arXiv:1608.03983 without restarts.
     Cosine,
+    /// A straight line down to the minimum.
+    Linear,
     /// Multiplied with the decay rate at regular intervals.
     Step,
     /// The same rate throughout, after the warm-up.
@@ -58,6 +60,7 @@ impl ScheduleKind {
     fn name(self) -> &'static str {
         match self {
             Self::Cosine => "cosine",
+            Self::Linear => "linear",
             Self::Step => "step",
             Self::Constant => "constant",
         }

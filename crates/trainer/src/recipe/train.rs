@@ -14,6 +14,9 @@ pub struct Train {
     /// The share of each target that is spread evenly over all classes.
     #[serde(default = "default::label_smoothing")]
     pub label_smoothing: f64,
+    /// Binary cross-entropy, each class a question of its own, in place of cross-entropy; arXiv:2110.00476. Off if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bce: Option<Bce>,
     /// Mixup, arXiv:1710.09412: each image is blended with another. Off if absent.
     pub mixup: Option<Mix>,
     /// CutMix, arXiv:1905.04899: a box of each image is taken from another. Off if absent.
@@ -29,6 +32,12 @@ pub struct Train {
     pub accumulate: usize,
     /// Gradients of a larger global norm are scaled down to it. Off if absent.
     pub clip_norm: Option<f64>,
+    /// Adaptive gradient clipping, arXiv:2102.06171: a gradient may be this much of its parameter, output by output. Off if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_clip: Option<f64>,
+    /// Exponential moving average of the weights, evaluated and saved beside them. Off if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<Ema>,
     /// The number format of weights and activations.
     #[serde(default = "default::precision")]
     pub precision: Precision,
@@ -45,6 +54,27 @@ pub struct Mix {
     pub alpha: f64,
     /// When it is switched off for the rest of the run; never if absent.
     pub off_after: Option<Duration>,
+}
+
+/// Binary cross-entropy.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bce {
+    /// Mixed or smoothed targets above it count as one, the others as zero; they stay as they are if absent.
+    pub threshold: Option<f64>,
+    /// Whether the losses of the classes are added up rather than averaged.
+    pub sum_classes: bool,
+}
+
+/// An exponential moving average of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ema {
+    /// The share of the average that stays at each step: 0.9999 looks back over some 10,000 steps.
+    pub decay: f64,
+    /// Whether it looks back less far in the beginning.
+    #[serde(default = "default::ema_warmup")]
+    pub warmup: bool,
 }
 
 /// A number format.
@@ -79,6 +109,10 @@ mod default {
         Precision::F32
     }
 
+    pub(super) fn ema_warmup() -> bool {
+        true
+    }
+
     pub(super) fn log_every() -> usize {
         20
     }
@@ -108,6 +142,44 @@ impl Train {
         require(self.clip_norm.is_none_or(|norm| norm.is_finite() && norm > 0.0), "train.clip_norm", || {
             "`clip_norm` must be finite and above 0; leave it out to switch it off".to_owned()
         })?;
+        let threshold = self.bce.and_then(|bce| bce.threshold);
+        require(threshold.is_none_or(|threshold| (0.0..1.0).contains(&threshold)), "train.bce.threshold", || {
+            "`threshold` must be at least 0 and below 1".to_owned()
+        })?;
+        require(self.ema.is_none_or(|ema| (0.0..1.0).contains(&ema.decay)), "train.ema.decay", || {
+            "`decay` must be at least 0 and below 1, for instance 0.999".to_owned()
+        })?;
+        require(
+            self.adaptive_clip.is_none_or(|share| share.is_finite() && share > 0.0),
+            "train.adaptive_clip",
+            || "`adaptive_clip` must be finite and above 0; leave it out to switch it off".to_owned(),
+        )?;
+        require(self.adaptive_clip.is_none() || self.clip_norm.is_none(), "train.adaptive_clip", || {
+            "give `clip_norm` or `adaptive_clip`, not both".to_owned()
+        })?;
         require(self.log_every > 0, "train.log_every", || "`log_every` must be 1 or more".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::example::{set, set_message};
+
+    #[test]
+    fn averages_losses_and_clipping_that_cannot_be_meant_are_refused() {
+        for (changes, message) in [
+            (&["train.ema={decay=1}"][..], "`decay` must be at least 0 and below 1, for instance 0.999"),
+            (&["train.bce={threshold=1}"], "`threshold` must be at least 0 and below 1"),
+            (&["train.adaptive_clip=0"], "`adaptive_clip` must be finite and above 0; leave it out to switch it off"),
+            (&["train.clip_norm=1", "train.adaptive_clip=0.02"], "give `clip_norm` or `adaptive_clip`, not both"),
+            (&["eval.patience=0"], "`patience` must be 1 or more; leave it out to train to the end"),
+            (&["optimizer.alpha=0.9"], "`alpha` is not used by the optimizer `sgd`"),
+            (&["optimizer.kind=rmsprop_tf", "optimizer.alpha=1"], "`alpha` must be at least 0 and below 1, but is 1"),
+            (&["optimizer.kind=lion", "optimizer.epsilon=1"], "`epsilon` is not used by the optimizer `lion`"),
+        ] {
+            let found = set_message(changes);
+            assert!(found.contains(message), "{found}");
+        }
+        assert!(set(&["train.bce={}", "train.ema={decay=0.999}", "train.adaptive_clip=0.02"]).is_ok());
     }
 }
