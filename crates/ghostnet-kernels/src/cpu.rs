@@ -110,10 +110,13 @@ pub(crate) fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
     run(Operation::GlobalAveragePool, x, Vec::new(), Vec::new()).0
 }
 
-/// Runs `work` on a thread of the kernels' pool. Layers that run one after the other in there need not be handed over to the
+/// Runs `work`, which computes on `device`, on a thread of the kernels' pool if that is the CPU backend. Layers that run one after the other in there need not be handed over to the
 /// pool and waited for one by one, which for a single image is a tenth of the time.
-pub fn in_thread_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| work())
+///
+/// `work` must not run operations with gradients: burn holds a lock while it runs backward, and a thread that waits there may be
+/// given this work.
+pub fn in_thread_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
+    if device.clone().inner() == Device::flex() { rayon::scope(|_| work()) } else { work() }
 }
 
 pub(crate) fn sgd(

@@ -4,6 +4,7 @@
 //! the CPU the weights are also laid out for the kernels here, once, and activation and bias are applied as results are stored.
 
 use alloc::boxed::Box;
+#[cfg(feature = "cpu")]
 use alloc::sync::Arc;
 use alloc::vec;
 
@@ -95,8 +96,10 @@ impl FoldedConv {
     /// - `x`: `[batch, in, height, width]`
     /// - output: `[batch, out, ceil(height / stride), ceil(width / stride)]`
     ///
+    /// The output has no gradient.
+    ///
     /// # Panics
-    /// If the input has other channels.
+    /// If the input has other channels or a side of 0, or another type or device than the weights.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.body {
             #[cfg(feature = "cpu")]
@@ -169,8 +172,10 @@ impl FoldedGhostBottleneck {
     /// - `x`: `[batch, in, height, width]`
     /// - output: `[batch, out, ceil(height / stride), ceil(width / stride)]`
     ///
+    /// The output has no gradient.
+    ///
     /// # Panics
-    /// If the input has other channels.
+    /// If the input has other channels or a side of 0, or another type or device than the weights.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.body {
             #[cfg(feature = "cpu")]

@@ -16,7 +16,7 @@ pub use cpu::{InstructionSet, in_thread_pool, is_supported, layout_conversions, 
 pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
 /// Runs `work`, as it is where there are no kernels; see the feature `cpu`.
 #[cfg(not(feature = "cpu"))]
-pub fn in_thread_pool<T>(work: impl FnOnce() -> T) -> T {
+pub fn in_thread_pool<T>(_: &burn::tensor::Device, work: impl FnOnce() -> T) -> T {
     work()
 }
 pub use operations::{

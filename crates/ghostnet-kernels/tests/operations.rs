@@ -680,8 +680,12 @@ fn optimizer_updates_are_the_reference_to_the_last_bit() {
             let rule = Lion { betas: [0.9, 0.99], weight_decay, learning_rate: 0.01 };
             let (mut ours, mut theirs) = ((value.clone(), None), (value.clone(), None));
             for step in 0..3 {
-                // A gradient of zero moves nothing.
-                let gradient = if step == 0 { vector(len).mul_scalar(0.0) } else { vector(len) };
+                // A gradient of zero moves nothing, and neither does NaN.
+                let gradient = match step {
+                    0 => vector(len).mul_scalar(0.0),
+                    2 => vector(len).mul_scalar(f32::NAN),
+                    _ => vector(len),
+                };
                 let (next, average) = rule.update(ours.0, gradient.clone(), ours.1);
                 ours = (next, Some(average));
                 let (next, average) = Reference.lion(&rule, theirs.0, gradient, theirs.1);

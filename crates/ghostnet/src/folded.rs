@@ -58,7 +58,7 @@ impl FoldedGhostNet {
     /// # Panics
     /// If the images do not have the network's channels; the message names both.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        in_thread_pool(|| {
+        in_thread_pool(&images.device(), || {
             let mut map = self.forward_stem(images);
             for block in self.stages.iter().flatten() {
                 map = block.forward(map);

@@ -278,7 +278,9 @@ impl Bottleneck {
         map_out(out, self.project.channels(), |to| {
             let threads = rayon::current_num_threads();
             if x.images.batch < 2 * threads {
-                return self.images(x.view(), x.images, to);
+                // Of all images at once: memory that may be large, and is given back when it is no longer wanted.
+                let [mut first, mut second, mut third] = self.lens(x.images, x.channels).map(Buffer::new);
+                return self.images(x.view(), x.images, to, [&mut first, &mut second, &mut third]);
             }
             // At small maps one image is too little for the weights to be loaded for.
             let chunk = (200 / x.images.pixels_per_image()).clamp(1, x.images.batch / (2 * threads));
@@ -286,7 +288,7 @@ impl Bottleneck {
                 let part = Images { batch: images.len(), ..x.images };
                 let from = x.view().from(images.start * x.images.pixels_per_image());
                 let to = to.from(images.start * out.pixels_per_image());
-                serially(|| self.images(from, part, to));
+                with_scratch(self.lens(part, x.channels), |maps| serially(|| self.images(from, part, to, maps)));
             });
         })
     }
@@ -295,41 +297,45 @@ impl Bottleneck {
         self.depthwise.as_ref().map_or(images, |conv| conv.out_images(images))
     }
 
-    /// Writes the output of some images.
-    fn images(&self, x: View, images: Images, to: View) {
+    /// Floats of the maps between the layers: the expanded one, the same behind its stride, and the shortcut's.
+    fn lens(&self, images: Images, channels: usize) -> [usize; 3] {
+        let out = self.out_images(images);
+        let expanded = self.expand.channels();
+        [
+            images.pixels() * expanded,
+            if self.depthwise.is_some() { out.pixels() * expanded } else { 0 },
+            if self.shortcut.is_some() { out.pixels() * channels } else { 0 },
+        ]
+    }
+
+    /// Writes the output of some images, with memory for the maps between.
+    fn images(&self, x: View, images: Images, to: View, [first, second, third]: [&mut [f32]; 3]) {
         let set = self.expand.primary.set;
         let out = self.out_images(images);
         let expanded = self.expand.channels();
-        let lens = [
-            images.pixels() * expanded,
-            if self.depthwise.is_some() { out.pixels() * expanded } else { 0 },
-            if self.shortcut.is_some() { out.pixels() * x.channels } else { 0 },
-        ];
-        with_scratch(lens, |[first, second, third]| {
-            let mut middle = View::of_mut(first, expanded);
-            self.expand.forward(&plain(x, images), images, middle);
-            if let Some(depthwise) = &self.depthwise {
-                let strided = View::of_mut(second, expanded);
-                depthwise.forward(middle, images, strided);
-                middle = strided;
-            }
-            let gate = self.squeeze.as_ref().map(|[reduce, expand]| {
-                let mut gate = expand.rows(&reduce.rows(&means(set, Source::plain(middle), out)));
-                gate.iter_mut().for_each(|value| *value = hard_sigmoid(*value).0);
-                gate
-            });
-            let source = Source { gate: gate.as_deref(), ..Source::plain(middle) };
-            let input = MapPixels { source, pixels_per_image: out.pixels_per_image() };
-            self.project.forward(&input, out, to);
-            match &self.shortcut {
-                Some((depthwise, pointwise)) => {
-                    let strided = View::of_mut(third, x.channels);
-                    depthwise.forward(x, images, strided);
-                    pointwise.forward(&plain(strided, out), out.pixels(), to, true);
-                }
-                None => add(set, [Source::plain(to), Source::plain(x)], out.pixels(), to),
-            }
+        let mut middle = View::of_mut(first, expanded);
+        self.expand.forward(&plain(x, images), images, middle);
+        if let Some(depthwise) = &self.depthwise {
+            let strided = View::of_mut(second, expanded);
+            depthwise.forward(middle, images, strided);
+            middle = strided;
+        }
+        let gate = self.squeeze.as_ref().map(|[reduce, expand]| {
+            let mut gate = expand.rows(&reduce.rows(&means(set, Source::plain(middle), out)));
+            gate.iter_mut().for_each(|value| *value = hard_sigmoid(*value).0);
+            gate
         });
+        let source = Source { gate: gate.as_deref(), ..Source::plain(middle) };
+        let input = MapPixels { source, pixels_per_image: out.pixels_per_image() };
+        self.project.forward(&input, out, to);
+        match &self.shortcut {
+            Some((depthwise, pointwise)) => {
+                let strided = View::of_mut(third, x.channels);
+                depthwise.forward(x, images, strided);
+                pointwise.forward(&plain(strided, out), out.pixels(), to, true);
+            }
+            None => add(set, [Source::plain(to), Source::plain(x)], out.pixels(), to),
+        }
     }
 }
 

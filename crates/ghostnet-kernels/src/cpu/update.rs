@@ -144,8 +144,14 @@ impl Task for LionChunk<'_> {
         let learning_rate = learning_rate as f32;
         for ((value, average), &gradient) in self.value.iter_mut().zip(self.average).zip(self.gradient) {
             let blend = *average * keep[0] + gradient * take[0];
-            // Rust's `signum` of zero is one.
-            let sign = if blend == 0.0 { blend } else { blend.signum() };
+            // As burn's, and unlike Rust's: zero for either zero and for NaN.
+            let sign = if blend > 0.0 {
+                1.0
+            } else if blend < 0.0 {
+                -1.0
+            } else {
+                0.0
+            };
             *average = *average * keep[1] + gradient * take[1];
             let decayed = if weight_decay > 0.0 { *value * kept } else { *value };
             *value = decayed - sign * learning_rate;
