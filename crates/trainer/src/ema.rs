@@ -47,7 +47,8 @@ impl Ema {
         model.valid().visit(&mut current);
         let mut blend = Blend { current: current.0, weight: 1.0 - self.rule.decay_at(update) };
         let average = self.model.clone();
-        self.model = in_thread_pool(|| average.map(&mut blend));
+        let device = average.classifier.weight.val().device();
+        self.model = in_thread_pool(&device, || average.map(&mut blend));
     }
 }
 

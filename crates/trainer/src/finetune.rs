@@ -15,7 +15,8 @@ pub(crate) const CLASSIFIER: &str = "classifier.";
 /// Weights to start from.
 #[derive(Debug)]
 pub struct Pretrained {
-    path: PathBuf,
+    /// The file.
+    pub path: PathBuf,
     tensors: Vec<NamedTensor>,
     /// Whether the classifier starts from random weights, because the classes are others.
     pub replaces_classifier: bool,
@@ -29,8 +30,9 @@ impl Pretrained {
     /// Reads the weights that a path stands for, to go into the network `model` for `classes`.
     pub fn read(path: &Path, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Self> {
         let path = find_model(path).context("cannot start from the weights")?;
-        let fingerprint = blake3::hash(&fs_err::read(&path)?).to_hex().to_string();
-        let file = ModelFile::read(&path).context("cannot start from the weights")?;
+        let bytes = fs_err::read(&path)?;
+        let fingerprint = blake3::hash(&bytes).to_hex().to_string();
+        let file = ModelFile::parse(&path, &bytes).context("cannot start from the weights")?;
         let (card, found) = (&file.card, file.card.config());
         if (found.width, found.stem_stride) != (model.width, model.stem_stride) {
             bail!(
@@ -59,10 +61,15 @@ impl Pretrained {
         fresh.load_state(tensors).with_context(|| format!("cannot start from the weights in `{}`", self.path.display()))
     }
 
+    /// The file, for a message.
+    pub fn place(&self) -> String {
+        format!("`{}`", self.path.display())
+    }
+
     /// In one line, what is taken over.
     pub fn summary(&self) -> String {
         let what = if self.replaces_classifier {
-            format!("all but the classifier, which was for {} other classes and starts anew", self.num_classes)
+            format!("all but the classifier, which was for {} classes of other names and starts anew", self.num_classes)
         } else {
             "all, the classifier included: the classes are the same".to_string()
         };

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd};
+use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd, global_norm};
 
 /// The rule and its constants; what a recipe's `[optimizer]` resolves to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -211,9 +211,9 @@ fn lamb(value: Tensor<1>, direction: Tensor<1>, weight_decay: f64, learning_rate
         return value - direction.mul_scalar(learning_rate);
     }
     let direction = direction + value.clone().mul_scalar(weight_decay);
-    let length = |vector: &Tensor<1>| vector.clone().square().sum().sqrt(); // [1]
+    // Not burn's sum, whose order, and with it the last bit, is not the same every time for millions of values.
+    let length = |vector: &Tensor<1>| global_norm(std::slice::from_ref(vector));
     let (value_length, direction_length) = (length(&value), length(&direction));
-    let has_none = value_length.clone().equal_scalar(0.0).bool_or(direction_length.clone().equal_scalar(0.0));
-    let trust = (value_length / direction_length).mask_fill(has_none, 1.0);
-    value - direction * trust.mul_scalar(learning_rate)
+    let trust = if value_length > 0.0 && direction_length > 0.0 { value_length / direction_length } else { 1.0 };
+    value - direction.mul_scalar(learning_rate * trust)
 }

@@ -182,6 +182,7 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
              hint: leave the key out, and the head is sized by the data"
         )));
     }
+    check_threshold(recipe, num_classes)?;
     if batch_size < 2 {
         let message = "`data.batch_size` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more";
         return Err(Unfit(message.to_string()));
@@ -201,6 +202,21 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
         ));
     }
     Ok(())
+}
+
+/// The threshold of binary cross-entropy must tell the targets of an image that is not mixed apart.
+fn check_threshold(recipe: &Recipe, num_classes: usize) -> Result<(), Unfit> {
+    let Some(threshold) = recipe.train.bce.and_then(|bce| bce.threshold) else { return Ok(()) };
+    let off = recipe.train.label_smoothing / num_classes as f64;
+    let on = 1.0 - recipe.train.label_smoothing + off;
+    if (off..on).contains(&threshold) {
+        return Ok(());
+    }
+    Err(Unfit(format!(
+        "`train.bce.threshold` is {threshold}, and with `train.label_smoothing` the targets are {off:.4} and {on:.4}, both on one side \
+         of it\n\n\
+         hint: choose a threshold between them, for instance 0.2"
+    )))
 }
 
 impl Plan {
@@ -250,10 +266,23 @@ impl Plan {
         let finetune = recipe.finetune.as_ref();
         let pretrained = finetune.map(|finetune| read_weights(finetune, &model, &data.classes)).transpose()?;
         let head_warmup = finetune.and_then(|finetune| finetune.head_warmup);
+        let head_warmup_steps = head_warmup.map_or(0, |duration| duration.to_whole_steps(steps_per_epoch));
+        if head_warmup_steps >= total_steps {
+            return Err(Unfit(format!(
+                "`finetune.head_warmup` is {head_warmup_steps} steps long and the run {total_steps}, so nothing but the head would \
+                 train\n\n\
+                 hint: make it shorter, or say so with `finetune.freeze_stages = {MOST_FROZEN_STAGES}`"
+            ))
+            .into());
+        }
+        // What was really used: a run that was named may get a better checkpoint later.
+        if let (Some(finetune), Some(pretrained)) = (&mut recipe.finetune, &pretrained) {
+            finetune.weights = Some(std::path::absolute(&pretrained.path)?);
+        }
         Ok(Self {
             model,
             pretrained,
-            head_warmup_steps: head_warmup.map_or(0, |duration| duration.to_whole_steps(steps_per_epoch)),
+            head_warmup_steps,
             normalization: Normalization { mean: recipe.data.mean, std: recipe.data.std },
             train_loader,
             evaluated,
@@ -328,6 +357,11 @@ impl Plan {
         let is_out_of_patience =
             self.recipe.eval.patience.is_some_and(|patience| progress.evaluations_since_best >= patience);
         progress.evaluated && (progress.step >= self.total_steps || is_out_of_patience)
+    }
+
+    /// Whether an evaluation after `step` steps that is no better than the best tries the patience.
+    pub fn counts_for_patience(&self, step: u64) -> bool {
+        step > self.head_warmup_steps
     }
 
     /// Whether an evaluation follows step number `step`. The last step always has one.

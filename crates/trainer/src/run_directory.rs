@@ -48,8 +48,8 @@ impl RunDirectory {
         Self::open(path, false)
     }
 
-    /// Writes the recipe, or checks that the one that is there gives the same run.
-    pub fn claim(&self, recipe: &Recipe, device: &str) -> anyhow::Result<()> {
+    /// Checks that the recipe that is there, if one is, gives the same run.
+    pub fn check(&self, recipe: &Recipe) -> anyhow::Result<()> {
         let file = self.path.join(RECIPE);
         if file.exists() {
             let text = fs_err::read_to_string(&file)?;
@@ -60,12 +60,17 @@ impl RunDirectory {
                 return Err(RecipeChanged { path: self.path.clone(), differences }.into());
             }
         }
+        Ok(())
+    }
+
+    /// Writes the recipe, and what the run computes on.
+    pub fn keep(&self, recipe: &Recipe, device: &str) -> anyhow::Result<()> {
         fs_err::create_dir_all(self.checkpoints())?;
         // The recipe alone reproduces the run from any working directory.
         let mut recipe = recipe.clone();
         recipe.data.path = recipe.data.path.map(std::path::absolute).transpose()?;
         write_whole(&self.path.join(ENVIRONMENT), environment(device).to_string().as_bytes())?;
-        write_whole(&file, recipe.to_toml().as_bytes())
+        write_whole(&self.path.join(RECIPE), recipe.to_toml().as_bytes())
     }
 
     /// The directory itself.

@@ -141,7 +141,8 @@ impl Trainee {
         self.optimizer.begin_step();
         let mut update = Update { gradients, names: &self.names, optimizer: &mut self.optimizer, settings };
         // Handing each of the many small parameters over to the pool takes longer than their updates.
-        self.model = in_thread_pool(|| self.model.map(&mut update));
+        let device = self.model.classifier.weight.val().device();
+        self.model = in_thread_pool(&device, || self.model.map(&mut update));
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model, self.optimizer.steps());
         }

@@ -12,6 +12,7 @@ use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
 use crate::device::ChosenDevice;
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{Event, FinishReason};
+use crate::finetune::Pretrained;
 use crate::interrupt::Interrupt;
 use crate::loss;
 use crate::observe::{ConsoleObserver, JsonlObserver, Observer, Output, TensorBoardObserver};
@@ -122,14 +123,16 @@ impl<'a> Run<'a> {
                          hint: give the same data, or start over with `--fresh`"
                     );
                 }
-                if progress.weights_fingerprint != weights_fingerprint(plan) {
-                    bail!(
-                        "the weights are not those that this run began with\n\n\
-                         hint: give the same weights, or start over with `--fresh`"
-                    );
-                }
                 if plan.is_complete(&progress) {
                     return Ok(None);
+                }
+                if progress.weights_fingerprint != weights_fingerprint(plan) {
+                    let given = plan.pretrained.as_ref().map_or("none".to_string(), Pretrained::place);
+                    bail!(
+                        "the weights are not those that this run began with: {given}\n\n\
+                         hint: `recipe.toml` of the run names them; a run that was named may have a better checkpoint since. \
+                         Or start over with `--fresh`"
+                    );
                 }
                 if progress.device != device.name {
                     output.line(&format!(
@@ -141,6 +144,7 @@ impl<'a> Run<'a> {
             }
             None => (first_trainee(plan, &device.device)?, first_progress(plan, fingerprint, device.name.clone())),
         };
+        directory.keep(&plan.recipe, &device.name)?;
         let metrics = JsonlObserver::open(&directory.metrics(), Some(progress.metrics_bytes), progress.seconds)
             .context("cannot write the metrics")?;
         let tensorboard = TensorBoardObserver::open(&directory.tensorboard(), progress.step)
@@ -263,6 +267,9 @@ impl<'a> Run<'a> {
         let minutes = self.saved_at.elapsed().as_secs_f64() / 60.0;
         let due = step > 0 && self.plan.saves_at(step, minutes);
         let complete = self.plan.is_complete(&self.progress);
+        if complete {
+            self.tell_skipped()?;
+        }
         if (due || is_best || interrupted || complete) && self.saved != Some((step, self.progress.evaluated)) {
             self.save(trainee, is_best)?;
         }
@@ -313,13 +320,14 @@ impl<'a> Run<'a> {
         let top1 = decisive.map(|(_, evaluation)| evaluation.top1);
         for (split, evaluation) in found {
             let Evaluation { loss, top1, top5, num_images, num_skipped, skipped, .. } = evaluation;
-            self.tell(Event::Eval { step, epoch, split, loss, top1, top5, num_images })?;
-            if num_skipped > 0 {
+            self.tell(Event::Eval { step, epoch, split: split.clone(), loss, top1, top5, num_images })?;
+            if num_skipped > 0 && !split.ends_with(EMA_SUFFIX) {
                 self.tell(Event::Skipped { step, epoch, num_images: num_skipped, names: skipped })?;
             }
         }
         let best = top1.filter(|top1| self.progress.best.is_none_or(|best| *top1 > best.top1));
-        self.progress.evaluations_since_best += 1;
+        // While the head trains alone nothing is settled yet.
+        self.progress.evaluations_since_best += u64::from(self.plan.counts_for_patience(step));
         if let Some(top1) = best {
             self.progress.best = Some(Best { step, top1 });
             self.progress.evaluations_since_best = 0;
@@ -375,7 +383,7 @@ impl<'a> Run<'a> {
         };
         bail!(
             "{error} at step {}, so the run stopped before it reached the weights; {checkpoint}\n\n\
-             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup` or set `train.clip_norm`",
+             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or clip gradients with `train.clip_norm`",
             step + 1
         )
     }

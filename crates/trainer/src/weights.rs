@@ -188,8 +188,12 @@ pub struct ModelFile {
 impl ModelFile {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
-        let bytes = fs_err::read(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
+        Self::parse(path, &fs_err::read(path)?)
+    }
+
+    /// Checks the bytes of a file.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, WeightsError> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(path, &error))?;
         let card = header
             .metadata()
             .as_ref()
@@ -205,7 +209,7 @@ impl ModelFile {
             return Err(unreadable(reason));
         }
         let card: ModelCard = serde_json::from_str(card).map_err(|error| unreadable(error.to_string()))?;
-        let tensors = decode(path, &bytes)?.into_iter().map(|(name, data)| NamedTensor { name, data }).collect();
+        let tensors = decode(path, bytes)?.into_iter().map(|(name, data)| NamedTensor { name, data }).collect();
         Ok(Self { path: path.to_path_buf(), card, tensors })
     }
 

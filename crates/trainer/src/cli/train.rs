@@ -77,7 +77,7 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     plan.check_images(&|_| ())?;
     // Nothing on disk is touched before all that can be wrong has been looked at.
     let directory = RunDirectory::open(&out, args.fresh)?;
-    directory.claim(&plan.recipe, &device.name)?;
+    directory.check(&plan.recipe)?;
     if !global.quiet {
         if let Some(note) = &device.note {
             output.line(note);
@@ -99,7 +99,7 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     match outcome {
         Outcome::Interrupted => return Ok(interrupted()),
         Outcome::AlreadyCompleted if !global.quiet => output.line(&format!(
-            "the run in `{}` is complete; `--fresh` starts over, a larger `train.total` is another run",
+            "the run in `{}` is complete; `--fresh` starts over, a larger `train.total` or `eval.patience` is another run",
             out.display()
         )),
         Outcome::Completed | Outcome::AlreadyCompleted => {}

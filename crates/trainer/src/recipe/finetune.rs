@@ -39,6 +39,12 @@ impl Finetune {
         require(self.freeze_stages <= MOST_FROZEN_STAGES, "finetune.freeze_stages", || {
             format!("`freeze_stages` must be at most {MOST_FROZEN_STAGES}, but is {}", self.freeze_stages)
         })?;
+        let is_head_alone = self.freeze_stages == MOST_FROZEN_STAGES && self.head_warmup.is_some();
+        require(!is_head_alone, "finetune.head_warmup", || {
+            format!(
+                "`head_warmup` does nothing where `freeze_stages` is {MOST_FROZEN_STAGES}: the head trains alone anyway"
+            )
+        })?;
         require(self.layer_decay > 0.0 && self.layer_decay <= 1.0, "finetune.layer_decay", || {
             format!("`layer_decay` must be above 0 and at most 1, but is {}", self.layer_decay)
         })

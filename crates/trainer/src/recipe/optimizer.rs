@@ -41,7 +41,8 @@ pub enum OptimizerKind {
     Adamw,
     /// TensorFlow's RMSprop as in timm, that of the EfficientNet and MobileNetV3 recipes.
     RmspropTf,
-    /// Steps as long as the parameter is, for large batches, arXiv:1904.00962, as in timm.
+    /// Steps as long as the parameter is, for large batches, arXiv:1904.00962, as in timm, where it clips gradients to a norm of 1
+    /// by itself: here `train.clip_norm = 1.0` does.
     Lamb,
     /// The sign of an average of gradients, arXiv:2302.06675.
     Lion,

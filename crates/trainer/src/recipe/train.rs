@@ -14,7 +14,8 @@ pub struct Train {
     /// The share of each target that is spread evenly over all classes.
     #[serde(default = "default::label_smoothing")]
     pub label_smoothing: f64,
-    /// Binary cross-entropy, each class a question of its own, in place of cross-entropy; arXiv:2110.00476. Off if absent.
+    /// Binary cross-entropy, each class a question of its own, in place of cross-entropy; arXiv:2110.00476. Off if absent. `predict`
+    /// gives probabilities of classes as alternatives all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bce: Option<Bce>,
     /// Mixup, arXiv:1710.09412: each image is blended with another. Off if absent.
