@@ -14,11 +14,6 @@ mod update;
 #[cfg(feature = "cpu")]
 pub use cpu::{InstructionSet, in_thread_pool, is_supported, layout_conversions, set_enabled};
 pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
-/// Runs `work`, as it is where there are no kernels; see the feature `cpu`.
-#[cfg(not(feature = "cpu"))]
-pub fn in_thread_pool<T>(_: &burn::tensor::Device, work: impl FnOnce() -> T) -> T {
-    work()
-}
 pub use operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, linear, norm,
@@ -27,3 +22,9 @@ pub use operations::{
 pub use reference::Reference;
 #[cfg(feature = "cpu")]
 pub use update::{AdamW, Lion, RmspropTf, Sgd, global_norm};
+
+/// Runs `work`, as it is where there are no kernels; see the feature `cpu`.
+#[cfg(not(feature = "cpu"))]
+pub fn in_thread_pool<T>(_: &burn::tensor::Device, work: impl FnOnce() -> T) -> T {
+    work()
+}

@@ -27,6 +27,20 @@ pub(crate) struct Depthwise<'a> {
     pub(crate) size: [usize; 2],
 }
 
+/// Weights `[channels, kernel, kernel]` as `[kernel · kernel, padded channels]`, channels rounded up to whole vectors of the widest
+/// kind.
+pub(crate) fn taps(weights: &[f32], channels: usize, kernel: usize) -> Vec<f32> {
+    let (area, padded) = (kernel * kernel, channels.next_multiple_of(16));
+    assert!(weights.len() == channels * area);
+    let mut taps = vec![0.0; area * padded];
+    for channel in 0..channels {
+        for tap in 0..area {
+            taps[tap * padded + channel] = weights[channel * area + tap];
+        }
+    }
+    taps
+}
+
 impl Depthwise<'_> {
     /// Height and width of the output.
     pub(crate) fn out_size(&self) -> [usize; 2] {
@@ -48,17 +62,8 @@ impl Depthwise<'_> {
         self.size[1] + 2 * self.padding() + TILE * self.stride
     }
 
-    /// Weights as `[kernel · kernel, padded channels]`.
-    pub(crate) fn taps(&self) -> Vec<f32> {
-        let (area, padded) = (self.kernel * self.kernel, self.padded_channels());
-        assert!(self.weights.len() == self.channels * area);
-        let mut taps = vec![0.0; area * padded];
-        for channel in 0..self.channels {
-            for tap in 0..area {
-                taps[tap * padded + channel] = self.weights[channel * area + tap];
-            }
-        }
-        taps
+    fn taps(&self) -> Vec<f32> {
+        taps(self.weights, self.channels, self.kernel)
     }
 
     /// What the kernels rely on: rows in scratch memory are as wide as the convolution says.

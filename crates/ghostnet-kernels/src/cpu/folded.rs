@@ -9,7 +9,7 @@ use burn::backend::flex::FlexTensor;
 
 use crate::cpu::block::{Images, add, means};
 use crate::cpu::buffer::Buffer;
-use crate::cpu::depthwise::{Depthwise, Taps};
+use crate::cpu::depthwise::{Depthwise, Taps, taps};
 use crate::cpu::matmul::{BiasRelu, Pack, Product, Right, packed_len, panels};
 use crate::cpu::operation::{MapIn, map_out, patches};
 use crate::cpu::parallel::{groups, map, serially, with_scratch};
@@ -125,13 +125,7 @@ impl<P: Pixels> Task for DenseTask<'_, P> {
             let count = self.block.min(self.pixels.end - first);
             // SAFETY: these pixels and columns of `to` are this task's alone; the scratch rows hold a block.
             unsafe {
-                let (a, a_row) = match self.input.in_place() {
-                    Some(view) => (view.pixel(first).cast_const(), view.stride),
-                    None => {
-                        self.input.load::<S>(first, count, self.rows.as_mut_ptr(), stride);
-                        (self.rows.as_ptr(), stride)
-                    }
-                };
+                let (a, a_row) = self.input.rows::<S>(first, count, self.rows.as_mut_ptr(), stride);
                 for &(start, width) in &panels[self.panels.clone()] {
                     let product = Product {
                         rows: count,
@@ -167,7 +161,7 @@ impl DepthwiseConv {
     pub(crate) fn new(set: InstructionSet, conv: &ConvValues) -> Self {
         let [channels, _, kernel, _] = conv.shape;
         let stride = conv.stride;
-        let taps = Depthwise { set, weights: conv.weight, channels, kernel, stride, batch: 0, size: [0; 2] }.taps();
+        let taps = taps(conv.weight, channels, kernel);
         Self { set, taps, channels, kernel, stride, ending: Ending::new(conv) }
     }
 

@@ -21,6 +21,29 @@ pub(crate) trait Pixels: Sync {
     /// # Safety
     /// The pixels exist and are not being written; the rows are writable.
     unsafe fn load<S: Simd>(&self, first: usize, count: usize, to: *mut f32, stride: usize);
+
+    /// `count` pixels from `first` on and the distance of their rows: as they lie in memory or, written to `scratch`, in rows with
+    /// distance `stride`.
+    ///
+    /// # Safety
+    /// As for [`load`](Self::load), if they cannot be used [in place](Self::in_place).
+    #[inline(always)]
+    unsafe fn rows<S: Simd>(
+        &self,
+        first: usize,
+        count: usize,
+        scratch: *mut f32,
+        stride: usize,
+    ) -> (*const f32, usize) {
+        match self.in_place() {
+            Some(view) => (view.pixel(first).cast_const(), view.stride),
+            None => {
+                // SAFETY: the caller's.
+                unsafe { self.load::<S>(first, count, scratch, stride) };
+                (scratch.cast_const(), stride)
+            }
+        }
+    }
 }
 
 /// A map whose images have this many pixels.
@@ -223,13 +246,7 @@ impl<P: Pixels> Task for Forward<'_, P> {
             let count = self.block.min(self.end - first);
             // SAFETY: the group's pixels of `to` are this task's alone; the scratch rows hold a block.
             unsafe {
-                let (a, a_row) = match self.input.in_place() {
-                    Some(view) => (view.pixel(first).cast_const(), view.stride),
-                    None => {
-                        self.input.load::<S>(first, count, self.rows.as_mut_ptr(), stride);
-                        (self.rows.as_ptr(), stride)
-                    }
-                };
+                let (a, a_row) = self.input.rows::<S>(first, count, self.rows.as_mut_ptr(), stride);
                 let product = Product {
                     rows: count,
                     depth,
