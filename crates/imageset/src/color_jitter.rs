@@ -32,6 +32,13 @@ pub(crate) fn saturation(image: &mut RgbImage, factor: f32) {
     }
 }
 
+/// The gray version of the picture.
+pub(crate) fn gray(image: &mut RgbImage) {
+    for pixel in image.pixels.chunks_exact_mut(3) {
+        pixel.fill(luma(pixel));
+    }
+}
+
 /// Turns the hue by `turn` of a full circle, -0.5 to 0.5, in steps of 1/256.
 pub(crate) fn hue(image: &mut RgbImage, turn: f64) {
     // torchvision: np.int32(hue_factor * 255).astype(np.uint8), added with wrap-around.
@@ -43,7 +50,7 @@ pub(crate) fn hue(image: &mut RgbImage, turn: f64) {
 }
 
 /// Pillow's `ImagingBlend` for one level. Between 0 and 1 nothing can leave the range, and beyond, it is clipped.
-fn blend(from: u8, to: u8, factor: f32) -> u8 {
+pub(crate) fn blend(from: u8, to: u8, factor: f32) -> u8 {
     let (from, to) = (f32::from(from), f32::from(to));
     // A cast truncates and clips, as Pillow does by hand.
     (from + factor * (to - from)) as u8

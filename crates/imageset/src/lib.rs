@@ -10,6 +10,7 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that panics says what is wrong"))]
 
 pub mod archive;
+mod augment;
 pub mod check;
 mod color_jitter;
 #[cfg(feature = "burn-dataset")]
@@ -32,6 +33,9 @@ pub mod stats;
 mod survey;
 pub mod transform;
 
+pub use augment::{
+    AugMix, AugmentInterpolation, AutoAugment, AutoAugmentPolicy, RandAugment, ThreeAugment, TrivialAugment,
+};
 pub use check::{CheckReport, check};
 #[cfg(feature = "burn-dataset")]
 pub use dataset::{BurnDataset, ImageItem, SourceDataset};

@@ -6,6 +6,8 @@
 //!
 //! The key of a stream is BLAKE3's key derivation: context = the purpose, material = the numbers as little-endian `u64`.
 
+use std::f64::consts::TAU;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -47,6 +49,38 @@ pub(crate) fn unit(rng: &mut ChaCha8Rng) -> f64 {
 /// A number in `[low, high)`, or `low` where both are equal: one `u64` drawn in either case.
 pub(crate) fn uniform(rng: &mut ChaCha8Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * unit(rng)
+}
+
+/// A number of the standard normal distribution: two `u64` drawn (Box and Muller's transform).
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    // The logarithm's argument is never 0.
+    let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
+    radius * (TAU * unit(rng)).cos()
+}
+
+/// A number of the gamma distribution with scale 1 (Marsaglia and Tsang's method, doi:10.1145/358407.358414).
+///
+/// Per try it draws a normal number and a unit one; for a shape below 1 a unit number comes first.
+///
+/// # Panics
+///
+/// If `shape` is not above 0.
+pub(crate) fn gamma(rng: &mut ChaCha8Rng, shape: f64) -> f64 {
+    assert!(shape > 0.0, "a gamma distribution has a shape above 0");
+    if shape < 1.0 {
+        let part = (1.0 - unit(rng)).powf(1.0 / shape);
+        return part * gamma(rng, shape + 1.0);
+    }
+    let d = shape - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = normal(rng);
+        let u = 1.0 - unit(rng);
+        let v = (1.0 + c * x).powi(3);
+        if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+            return d * v;
+        }
+    }
 }
 
 /// A whole number in `0..end`, each alike likely: one `u64` drawn, rarely more (Lemire's method, arXiv:1805.10941).
@@ -108,5 +142,35 @@ mod tests {
         assert!(draws.iter().all(|&x| (0.0..1.0).contains(&x)));
         let mean = draws.iter().sum::<f64>() / 10_000.0;
         assert!((mean - 0.5).abs() < 0.012, "{mean}");
+    }
+
+    fn mean_and_variance(draws: &[f64]) -> (f64, f64) {
+        let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+        (mean, draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / draws.len() as f64)
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_variance_1() {
+        let mut rng = stream("test", &[2]);
+        let draws: Vec<f64> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let (mean, variance) = mean_and_variance(&draws);
+        // Four standard deviations: 4 / sqrt(20000) = 0.028 and 4 * sqrt(2 / 20000) = 0.04.
+        assert!(mean.abs() < 0.028 && (variance - 1.0).abs() < 0.04, "{mean} {variance}");
+        let near = draws.iter().filter(|x| x.abs() < 1.0).count();
+        assert!((13_390..13_917).contains(&near), "{near}: 68.27 %");
+    }
+
+    #[test]
+    fn gamma_numbers_have_their_shape_as_mean_and_variance() {
+        let mut rng = stream("test", &[3]);
+        for shape in [0.3, 1.0, 4.5] {
+            let draws: Vec<f64> = (0..20_000).map(|_| gamma(&mut rng, shape)).collect();
+            let (mean, variance) = mean_and_variance(&draws);
+            assert!(draws.iter().all(|&x| x >= 0.0));
+            // Four standard deviations; the variance's own is sqrt((2 shape^2 + 6 shape) / 20000).
+            assert!((mean - shape).abs() < 4.0 * (shape / 20_000.0).sqrt(), "{shape} {mean}");
+            let spread = ((2.0 * shape * shape + 6.0 * shape) / 20_000.0).sqrt();
+            assert!((variance - shape).abs() < 4.0 * spread, "{shape} {variance}");
+        }
     }
 }

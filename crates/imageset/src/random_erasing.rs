@@ -3,13 +3,11 @@
 //! timm erases after normalisation, where 0 is the mean colour and noise is normal. Here that is done in bytes and with ImageNet's
 //! mean and deviation, whatever a recipe normalises with, and noise beyond black and white is clipped.
 
-use std::f64::consts::TAU;
-
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::image::RgbImage;
-use crate::random::{below, uniform, unit};
+use crate::random::{below, normal, uniform};
 
 /// What an erased box is filled with, by timm's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,10 +73,7 @@ fn level(value: f64) -> u8 {
 fn normal_color(rng: &mut ChaCha8Rng) -> [u8; 3] {
     let mut channel = 0;
     [0; 3].map(|_: u8| {
-        // Box and Muller's transform; the logarithm's argument is never 0.
-        let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
-        let normal = radius * (TAU * unit(rng)).cos();
-        let value = MEAN[channel] + STANDARD_DEVIATION[channel] * normal;
+        let value = MEAN[channel] + STANDARD_DEVIATION[channel] * normal(rng);
         channel += 1;
         level(value)
     })

@@ -7,6 +7,7 @@
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::augment::{AugMix, AutoAugment, RandAugment, ThreeAugment, TrivialAugment};
 use crate::color_jitter;
 use crate::image::RgbImage;
 use crate::random::{below, shuffle, uniform, unit};
@@ -132,18 +133,23 @@ pub enum Transform {
         #[serde(default)]
         mode: EraseMode,
     },
+    /// A few random operations of one strength (timm's `rand_augment_transform`).
+    RandAugment(RandAugment),
+    /// A pair of operations from a searched list (timm's `auto_augment_transform`).
+    AutoAugment(AutoAugment),
+    /// One operation of any strength (torchvision's `TrivialAugmentWide`).
+    TrivialAugment(TrivialAugment),
+    /// A mixture of several versions, each changed by a chain of operations (timm's `augment_and_mix_transform`).
+    AugMix(AugMix),
+    /// Gray, solarized or blurred (DeiT III's 3-Augment, without its colour jitter).
+    ThreeAugment(ThreeAugment),
 }
 
 impl Transform {
     /// Leaves the size of the result to the recipe's `image_size`, whatever size was written.
     pub fn clear_size(&mut self) {
-        match self {
-            Self::RandomResizedCrop { size, .. }
-            | Self::Resize { size, .. }
-            | Self::CenterCrop { size }
-            | Self::ResizeCenterCrop { size, .. }
-            | Self::PadRandomCrop { size, .. } => *size = None,
-            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } | Self::RandomErasing { .. } => {}
+        if let Some(size) = self.size_mut() {
+            *size = None;
         }
     }
 }
@@ -247,6 +253,9 @@ pub enum TransformError {
 /// Larger inputs are a typing error.
 const MAX_SIZE: u32 = 16_384;
 
+/// More operations on one picture leave nothing of it.
+const MAX_OPERATIONS: u32 = 16;
+
 impl Transform {
     /// The name in a recipe.
     pub fn name(&self) -> &'static str {
@@ -259,6 +268,11 @@ impl Transform {
             Self::ColorJitter { .. } => "color_jitter",
             Self::PadRandomCrop { .. } => "pad_random_crop",
             Self::RandomErasing { .. } => "random_erasing",
+            Self::RandAugment(_) => "rand_augment",
+            Self::AutoAugment(_) => "auto_augment",
+            Self::TrivialAugment(_) => "trivial_augment",
+            Self::AugMix(_) => "aug_mix",
+            Self::ThreeAugment(_) => "three_augment",
         }
     }
 
@@ -270,7 +284,14 @@ impl Transform {
             | Self::CenterCrop { size }
             | Self::ResizeCenterCrop { size, .. }
             | Self::PadRandomCrop { size, .. } => Some(size),
-            Self::HorizontalFlip { .. } | Self::ColorJitter { .. } | Self::RandomErasing { .. } => None,
+            Self::HorizontalFlip { .. }
+            | Self::ColorJitter { .. }
+            | Self::RandomErasing { .. }
+            | Self::RandAugment(_)
+            | Self::AutoAugment(_)
+            | Self::TrivialAugment(_)
+            | Self::AugMix(_)
+            | Self::ThreeAugment(_) => None,
         }
     }
 
@@ -282,6 +303,10 @@ impl Transform {
         let ordered = |field, [low, high]: [f64; 2]| {
             if low <= high { Ok(()) } else { Err(TransformError::RangeOrder { transform, field, low, high }) }
         };
+        let good_magnitude = |value| in_range("magnitude", value, (0.0..=10.0).contains(&value), "from 0 to 10");
+        let good_deviation = |value| in_range("magnitude_std", value, value >= 0.0, "at least 0, or `inf`");
+        let good_count =
+            |field, value: u32| in_range(field, value.into(), (1..=MAX_OPERATIONS).contains(&value), "from 1 to 16");
         match *self {
             Self::RandomResizedCrop { scale, ratio, .. } => {
                 for value in scale {
@@ -320,6 +345,31 @@ impl Transform {
                 ordered("area", area)?;
                 ordered("ratio", ratio)
             }
+            Self::RandAugment(RandAugment { magnitude, num_ops, magnitude_std, probability, .. }) => {
+                good_magnitude(magnitude)?;
+                good_deviation(magnitude_std)?;
+                good_count("num_ops", num_ops)?;
+                in_range("probability", probability, (0.0..=1.0).contains(&probability), "from 0 to 1")
+            }
+            Self::AutoAugment(AutoAugment { magnitude_std, .. }) => good_deviation(magnitude_std),
+            Self::TrivialAugment(TrivialAugment { num_magnitude_bins: bins, .. }) => {
+                in_range("num_magnitude_bins", bins.into(), (2..=1000).contains(&bins), "from 2 to 1000")
+            }
+            Self::AugMix(AugMix { magnitude, width, depth, alpha, magnitude_std, .. }) => {
+                good_magnitude(magnitude)?;
+                good_deviation(magnitude_std)?;
+                good_count("width", width)?;
+                let is_good = depth == -1 || (1..=MAX_OPERATIONS as i32).contains(&depth);
+                in_range("depth", depth.into(), is_good, "from 1 to 16, or -1 for 1 to 3 at random")?;
+                // Below, numbers of the gamma distribution are too small to be divided.
+                in_range("alpha", alpha, (0.01..=1000.0).contains(&alpha), "from 0.01 to 1000")
+            }
+            Self::ThreeAugment(ThreeAugment { blur_radius, .. }) => {
+                for value in blur_radius {
+                    in_range("blur_radius", value, value > 0.0 && value <= 100.0, "above 0 and at most 100")?;
+                }
+                ordered("blur_radius", blur_radius)
+            }
             Self::Resize { .. } | Self::CenterCrop { .. } => Ok(()),
         }
     }
@@ -331,6 +381,8 @@ impl Transform {
             Self::ColorJitter { brightness, contrast, saturation, hue } => {
                 brightness > 0.0 || contrast > 0.0 || saturation > 0.0 || hue > 0.0
             }
+            Self::RandAugment(RandAugment { probability, .. }) => probability > 0.0,
+            Self::AutoAugment(_) | Self::TrivialAugment(_) | Self::AugMix(_) | Self::ThreeAugment(_) => true,
             Self::Resize { .. } | Self::CenterCrop { .. } | Self::ResizeCenterCrop { .. } => false,
         }
     }
@@ -374,6 +426,11 @@ impl Transform {
             Self::ColorJitter { brightness, contrast, saturation, hue } => {
                 jitter(image, [brightness, contrast, saturation, hue], rng)
             }
+            Self::RandAugment(augment) => augment.apply(image, rng),
+            Self::AutoAugment(augment) => augment.apply(image, rng),
+            Self::TrivialAugment(augment) => augment.apply(image, rng),
+            Self::AugMix(augment) => augment.apply(image, rng),
+            Self::ThreeAugment(augment) => augment.apply(image, rng),
             Self::PadRandomCrop { padding, .. } => {
                 // What the border leaves to choose from; a picture that is too small is centred.
                 let (left, top) = {
@@ -513,10 +570,20 @@ impl Pipeline {
                 *size = Some(resolved);
             }
             square = match transform {
-                Transform::HorizontalFlip { .. } | Transform::ColorJitter { .. } => square,
+                Transform::HorizontalFlip { .. }
+                | Transform::ColorJitter { .. }
+                | Transform::RandomErasing { .. }
+                | Transform::RandAugment(_)
+                | Transform::AutoAugment(_)
+                | Transform::TrivialAugment(_)
+                | Transform::AugMix(_)
+                | Transform::ThreeAugment(_) => square,
                 // A square stays one; other pictures keep their shape.
                 Transform::Resize { .. } => square.map(|_| (resolved, name)),
-                _ => Some((resolved, name)),
+                Transform::RandomResizedCrop { .. }
+                | Transform::CenterCrop { .. }
+                | Transform::ResizeCenterCrop { .. }
+                | Transform::PadRandomCrop { .. } => Some((resolved, name)),
             };
             steps.push((transform, resolved));
         }

@@ -1,0 +1,115 @@
+//! TrivialAugment, arXiv:2103.10158, with its wide space and torchvision's arithmetic (`TrivialAugmentWide` on PIL images).
+
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::augment::affine::Warp;
+use crate::augment::operation::Operation;
+use crate::image::RgbImage;
+use crate::random::below;
+use crate::transform::Interpolation;
+
+/// One of 14 operations, the identity among them, with a magnitude from all that make sense (torchvision's
+/// `TrivialAugmentWide`).
+///
+/// Draws: the operation; its magnitude and its direction, if it has them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrivialAugment {
+    /// How many magnitudes there are to draw from, at least 2.
+    pub num_magnitude_bins: u32,
+    /// The filter where pixels move.
+    pub interpolation: Interpolation,
+    /// Red, green and blue of empty corners.
+    pub fill: [u8; 3],
+}
+
+impl Default for TrivialAugment {
+    fn default() -> Self {
+        Self { num_magnitude_bins: 31, interpolation: Interpolation::Nearest, fill: [0; 3] }
+    }
+}
+
+/// What a magnitude means.
+#[derive(Clone, Copy, Debug)]
+enum Magnitude {
+    /// Nothing.
+    None,
+    /// From 0 to this, or from 0 to less.
+    Signed(f32),
+    /// From 8 bits to 2.
+    Bits,
+    /// From 255 to 0.
+    Threshold,
+}
+
+/// An operation without its magnitude.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    magnitude: Magnitude,
+    operation: fn(f64) -> Operation,
+}
+
+const KINDS: [Kind; 14] = {
+    use Magnitude::{Bits, None, Signed, Threshold};
+    const fn kind(magnitude: Magnitude, operation: fn(f64) -> Operation) -> Kind {
+        Kind { magnitude, operation }
+    }
+    [
+        kind(None, |_| Operation::Identity),
+        // torchvision makes angles of the shears and the shears of angles: that shows in the last bit.
+        kind(Signed(0.99), |shear| Operation::ShearX(there_and_back(shear).tan())),
+        kind(Signed(0.99), |shear| Operation::ShearY(there_and_back(shear).sin() / there_and_back(shear).cos())),
+        // A positive shift moves the picture right or down.
+        kind(Signed(32.0), |columns| Operation::TranslateX(-columns.trunc())),
+        kind(Signed(32.0), |rows| Operation::TranslateY(-rows.trunc())),
+        kind(Signed(135.0), Operation::Rotate),
+        kind(Signed(0.99), |change| Operation::Brightness(1.0 + change)),
+        kind(Signed(0.99), |change| Operation::Color(1.0 + change)),
+        kind(Signed(0.99), |change| Operation::Contrast(1.0 + change)),
+        kind(Signed(0.99), |change| Operation::Sharpness(1.0 + change)),
+        kind(Bits, |bits| Operation::Posterize(bits as u32)),
+        kind(Threshold, Operation::Solarize),
+        kind(None, |_| Operation::AutoContrast),
+        kind(None, |_| Operation::Equalize),
+    ]
+};
+
+/// The angle of a shear in radians, by way of degrees.
+fn there_and_back(shear: f64) -> f64 {
+    shear.atan().to_degrees().to_radians()
+}
+
+impl TrivialAugment {
+    pub(crate) fn apply(&self, image: RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+        self.draw(rng).apply(image, Warp { interpolation: self.interpolation, fill: self.fill })
+    }
+
+    fn draw(&self, rng: &mut ChaCha8Rng) -> Operation {
+        let kind = KINDS[below(rng, KINDS.len() as u64) as usize];
+        let bin = match kind.magnitude {
+            Magnitude::None => 0,
+            _ => below(rng, self.num_magnitude_bins.into()) as u32,
+        };
+        let magnitude = self.magnitude(kind, bin);
+        let is_negative = matches!(kind.magnitude, Magnitude::Signed(_)) && below(rng, 2) == 1;
+        (kind.operation)(if is_negative { -magnitude } else { magnitude })
+    }
+
+    /// The magnitude of a bin, in torchvision's single precision.
+    fn magnitude(&self, kind: Kind, bin: u32) -> f64 {
+        let last = self.num_magnitude_bins - 1;
+        match kind.magnitude {
+            Magnitude::None => 0.0,
+            Magnitude::Signed(end) => f64::from(linspace(0.0, end, bin, last)),
+            Magnitude::Threshold => f64::from(linspace(255.0, 0.0, bin, last)),
+            Magnitude::Bits => f64::from(8.0 - (bin as f32 / (f64::from(last) / 6.0) as f32).round_ties_even()),
+        }
+    }
+}
+
+/// An item of `torch.linspace`: each half is counted from its own end.
+fn linspace(start: f32, end: f32, index: u32, last: u32) -> f32 {
+    let step = (end - start) / last as f32;
+    if index < last.div_ceil(2) { start + step * index as f32 } else { end - step * (last - index) as f32 }
+}
