@@ -1,8 +1,7 @@
 //! Batches of an epoch, the same ones whatever the number of threads.
 //!
-//! The order of an epoch is a permutation that depends on (seed, epoch), and the random choices for a sample depend on
-//! (seed, epoch, sample), see [`random`](crate::random). So a batch is a function of its place: [`Loader::epoch`] can start
-//! at any of them.
+//! The order of an epoch depends on (seed, epoch), see [`Sampling`], and the random choices for a sample depend on (seed, epoch,
+//! sample), see [`random`](crate::random). So a batch is a function of its place: [`Loader::epoch`] can start at any of them.
 //!
 //! With workers, the calling thread hands out chunks of samples for the batch that it needs next and for
 //! [`prefetch_batches`](LoaderConfig::prefetch_batches) more, and puts the results together in order. A batch is cut into more
@@ -22,7 +21,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{DecodeLimits, panic_message};
-use crate::random::{permutation, sample_stream};
+use crate::random::repeated_sample_stream;
+use crate::sampling::{EpochOrder, Sampling};
 use crate::source::{ImageSource, LoadError, load_image};
 use crate::transform::Pipeline;
 
@@ -52,8 +52,10 @@ pub struct LoaderConfig {
     pub prefetch_batches: usize,
     /// Seed of the run.
     pub seed: u64,
-    /// A new order each epoch, or the source's own order.
+    /// A new order each epoch, or the source's own order, each image once.
     pub shuffle: bool,
+    /// Which images an epoch shows. Only with `shuffle`.
+    pub sampling: Sampling,
     /// Whether an incomplete last batch is left out.
     pub drop_last: bool,
     /// What to do with a bad image.
@@ -71,6 +73,7 @@ impl Default for LoaderConfig {
             prefetch_batches: 2,
             seed: 0,
             shuffle: false,
+            sampling: Sampling::Shuffled,
             drop_last: false,
             on_corrupt: OnCorrupt::Error,
             limits: DecodeLimits::default(),
@@ -87,8 +90,10 @@ pub struct Batch {
     ///
     /// `[batch, image_size, image_size, 3]`, 8-bit RGB.
     pub pixels: Vec<u8>,
-    /// Class number of each sample.
+    /// Class number of each sample; if it has several, the first one, and 0 if it has none.
     pub labels: Vec<usize>,
+    /// All class numbers of each sample. Only if the source [is multi-label](ImageSource::is_multi_label).
+    pub label_sets: Option<Vec<Vec<usize>>>,
     /// Place of each sample in the source.
     pub indices: Vec<usize>,
     /// Width and height of each sample, in pixels.
@@ -129,6 +134,14 @@ pub enum LoaderError {
         /// [`LoaderConfig::batch_size`].
         batch_size: usize,
     },
+    /// Repeated no times.
+    #[error(
+        "each image is to come 0 times, but it must come at least once: repeat it 2 or 3 times, or do not repeat it"
+    )]
+    ZeroRepetitions,
+    /// No class to take a turn.
+    #[error("images with several labels cannot be balanced by class: choose the sampling `shuffled`")]
+    BalancedMultiLabel,
     /// One image is bad.
     #[error("cannot load `{name}`: {reason}")]
     BadImage {
@@ -166,10 +179,11 @@ pub enum LoaderError {
     WorkersGone,
 }
 
-/// Loads a source, epoch by epoch.
+/// Loads a source, epoch by epoch. A clone is cheap.
 #[derive(Clone)]
 pub struct Loader {
     shared: Arc<Shared>,
+    pipeline: Arc<Pipeline>,
     workers: usize,
     prefetch_batches: usize,
 }
@@ -177,11 +191,11 @@ pub struct Loader {
 /// What workers need.
 struct Shared {
     source: Arc<dyn ImageSource>,
-    pipeline: Pipeline,
     seed: u64,
     batch_size: usize,
     batches: usize,
     shuffle: bool,
+    sampling: Sampling,
     on_corrupt: OnCorrupt,
     limits: DecodeLimits,
 }
@@ -204,17 +218,33 @@ impl Loader {
         if batches == 0 {
             return Err(LoaderError::NoFullBatch { images, batch_size });
         }
+        match config.sampling {
+            Sampling::Repeated(0) => return Err(LoaderError::ZeroRepetitions),
+            Sampling::Balanced if source.is_multi_label() => return Err(LoaderError::BalancedMultiLabel),
+            _ => {}
+        }
         let shared = Shared {
             source,
-            pipeline,
             seed: config.seed,
             batch_size,
             batches,
             shuffle: config.shuffle,
+            sampling: config.sampling,
             on_corrupt: config.on_corrupt,
             limits: config.limits,
         };
-        Ok(Self { shared: Arc::new(shared), workers: config.workers, prefetch_batches: config.prefetch_batches })
+        Ok(Self {
+            shared: Arc::new(shared),
+            pipeline: Arc::new(pipeline),
+            workers: config.workers,
+            prefetch_batches: config.prefetch_batches,
+        })
+    }
+
+    /// The same batches in the same order, made by another pipeline, such as one of another image size. Nothing is copied.
+    #[must_use]
+    pub fn with_pipeline(&self, pipeline: Pipeline) -> Self {
+        Self { pipeline: Arc::new(pipeline), ..self.clone() }
     }
 
     /// Batches of a whole epoch.
@@ -224,9 +254,14 @@ impl Loader {
 
     /// The batches of an epoch from `first_batch` on. The threads end with the iterator.
     pub fn epoch(&self, epoch: u64, first_batch: usize) -> EpochIter {
-        let len = self.shared.source.len();
-        let order = if self.shared.shuffle { permutation(self.shared.seed, epoch, len) } else { (0..len).collect() };
-        let plan = Arc::new(EpochPlan { shared: Arc::clone(&self.shared), epoch, order });
+        let Shared { source, seed, shuffle, sampling, .. } = self.shared.as_ref();
+        let order = if *shuffle {
+            EpochOrder::shuffled(source.as_ref(), *sampling, *seed, epoch)
+        } else {
+            EpochOrder::unshuffled(source.len())
+        };
+        let (shared, pipeline) = (Arc::clone(&self.shared), Arc::clone(&self.pipeline));
+        let plan = Arc::new(EpochPlan { shared, pipeline, epoch, order });
         let remaining = self.shared.batches.saturating_sub(first_batch);
         let (workers, failure) = if self.workers == 0 || remaining == 0 {
             (None, None)
@@ -243,8 +278,9 @@ impl Loader {
 /// The order of one epoch, and how to make each sample of it.
 struct EpochPlan {
     shared: Arc<Shared>,
+    pipeline: Arc<Pipeline>,
     epoch: u64,
-    order: Vec<usize>,
+    order: EpochOrder,
 }
 
 /// The samples of a range of places in the order.
@@ -252,6 +288,7 @@ struct EpochPlan {
 struct Chunk {
     pixels: Vec<u8>,
     labels: Vec<usize>,
+    label_sets: Vec<Vec<usize>>,
     indices: Vec<usize>,
     skipped: Vec<(String, String)>,
 }
@@ -269,7 +306,7 @@ impl EpochPlan {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let sample = self.order[place];
+            let sample = self.order.image(place);
             catch_unwind(AssertUnwindSafe(|| self.sample(place, &mut chunk))).unwrap_or_else(|payload| {
                 // Even the name may be what panicked.
                 let name = catch_unwind(AssertUnwindSafe(|| self.shared.source.name(sample)))
@@ -282,8 +319,8 @@ impl EpochPlan {
 
     /// Adds the sample of one place to a chunk, or what takes its place.
     fn sample(&self, place: usize, chunk: &mut Chunk) -> Result<(), LoaderError> {
-        let Shared { source, pipeline, limits, .. } = self.shared.as_ref();
-        let index = self.order[place];
+        let Shared { source, seed, limits, .. } = self.shared.as_ref();
+        let index = self.order.image(place);
         let (image, used) = match load_image(source.as_ref(), index, limits) {
             Ok(image) => (image, index),
             Err(reason) => {
@@ -298,7 +335,7 @@ impl EpochPlan {
                 }
                 let len = self.order.len();
                 (1..len)
-                    .map(|step| self.order[(place + step) % len])
+                    .map(|step| self.order.image((place + step) % len))
                     .find_map(|other| {
                         let image = load_image(source.as_ref(), other, limits).ok()?;
                         Some((image, other))
@@ -306,19 +343,23 @@ impl EpochPlan {
                     .ok_or(LoaderError::AllBad { images: len, name, reason })?
             }
         };
-        let mut rng = sample_stream(self.shared.seed, self.epoch, index);
-        let image = pipeline.apply(image, &mut rng);
+        let mut rng = repeated_sample_stream(*seed, self.epoch, index, self.order.occurrence(place));
+        let image = self.pipeline.apply(image, &mut rng);
         chunk.pixels.extend_from_slice(&image.pixels);
         chunk.labels.push(source.label(used));
+        if source.is_multi_label() {
+            chunk.label_sets.push(source.labels(used));
+        }
         chunk.indices.push(used);
         Ok(())
     }
 
     fn batch(&self, chunks: Vec<Chunk>) -> Batch {
-        let image_size = self.shared.pipeline.image_size();
+        let image_size = self.pipeline.image_size();
         let mut batch = Batch {
             pixels: Vec::with_capacity(chunks.iter().map(|chunk| chunk.pixels.len()).sum()),
             labels: Vec::new(),
+            label_sets: self.shared.source.is_multi_label().then(Vec::new),
             indices: Vec::new(),
             image_size,
             skipped: Vec::new(),
@@ -326,6 +367,9 @@ impl EpochPlan {
         for chunk in chunks {
             batch.pixels.extend_from_slice(&chunk.pixels);
             batch.labels.extend(chunk.labels);
+            if let Some(label_sets) = &mut batch.label_sets {
+                label_sets.extend(chunk.label_sets);
+            }
             batch.indices.extend(chunk.indices);
             batch.skipped.extend(chunk.skipped);
         }
@@ -499,6 +543,7 @@ mod tests {
 
     use super::*;
     use crate::image::RgbImage;
+    use crate::random::permutation;
     use crate::source::{EncodedImage, SourceError};
     use crate::transform::Transform;
 
@@ -510,6 +555,8 @@ mod tests {
         panics: Vec<usize>,
         delay: Duration,
         reads: AtomicUsize,
+        /// Image `index` has the labels `0..index % 3`.
+        is_multi_label: bool,
     }
 
     impl ImageSource for Made {
@@ -519,6 +566,14 @@ mod tests {
 
         fn label(&self, index: usize) -> usize {
             index % 10
+        }
+
+        fn labels(&self, index: usize) -> Vec<usize> {
+            if self.is_multi_label { (0..index % 3).collect() } else { vec![self.label(index)] }
+        }
+
+        fn is_multi_label(&self) -> bool {
+            self.is_multi_label
         }
 
         fn name(&self, index: usize) -> String {
@@ -541,7 +596,7 @@ mod tests {
         Made { len, ..Made::default() }
     }
 
-    fn loader(source: Made, config: LoaderConfig) -> Loader {
+    fn pipeline(image_size: u32) -> Pipeline {
         let transforms = [
             Transform::RandomResizedCrop {
                 size: None,
@@ -551,7 +606,11 @@ mod tests {
             },
             Transform::HorizontalFlip { probability: 0.5 },
         ];
-        Loader::new(Arc::new(source), Pipeline::new(&transforms, 6).unwrap(), config).unwrap()
+        Pipeline::new(&transforms, image_size).unwrap()
+    }
+
+    fn loader(source: Made, config: LoaderConfig) -> Loader {
+        Loader::new(Arc::new(source), pipeline(6), config).unwrap()
     }
 
     fn config(workers: usize) -> LoaderConfig {
@@ -667,6 +726,67 @@ mod tests {
     }
 
     #[test]
+    fn every_sampling_is_a_function_of_the_place() {
+        for sampling in [Sampling::Balanced, Sampling::Repeated(3)] {
+            for on_corrupt in [OnCorrupt::Error, OnCorrupt::Skip] {
+                let corrupt = if on_corrupt == OnCorrupt::Skip { vec![3, 4, 50] } else { Vec::new() };
+                let loader = |workers| {
+                    let source = Made { corrupt: corrupt.clone(), ..made(61) };
+                    loader(source, LoaderConfig { sampling, on_corrupt, ..config(workers) })
+                };
+                let whole = epoch(&loader(0), 1);
+                assert_eq!(whole.iter().map(Batch::len).collect::<Vec<_>>(), [8, 8, 8, 8, 8, 8, 8, 5]);
+                for workers in [0, 1, 3] {
+                    for first in [0, 3, 7] {
+                        let rest: Vec<Batch> = loader(workers).epoch(1, first).map(Result::unwrap).collect();
+                        assert!(rest == whole[first..], "{sampling:?} {on_corrupt:?} {workers} workers from {first}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_repeated_image_is_augmented_anew_and_the_first_time_as_ever() {
+        let once = epoch(&loader(made(61), config(0)), 1);
+        let repeated = epoch(&loader(made(61), LoaderConfig { sampling: Sampling::Repeated(3), ..config(0) }), 1);
+        let sample = |batches: &[Batch], place: usize| batches[place / 8].pixels[place % 8 * 108..][..108].to_vec();
+        for place in 0..20 {
+            let [first, second, third] = [0, 1, 2].map(|repetition| sample(&repeated, place * 3 + repetition));
+            assert_eq!(first, sample(&once, place));
+            assert!(first != second && second != third && third != first, "place {place}");
+        }
+    }
+
+    #[test]
+    fn another_pipeline_has_the_same_order() {
+        let small = loader(made(61), LoaderConfig { sampling: Sampling::Repeated(2), ..config(2) });
+        let large = small.with_pipeline(pipeline(9));
+        let (small, large) = (epoch(&small, 4), epoch(&large, 4));
+        assert_eq!((small[0].image_size, large[0].image_size), (6, 9));
+        assert_eq!(large[0].pixels.len(), 8 * 9 * 9 * 3);
+        for (small, large) in small.iter().zip(&large) {
+            assert_eq!((&small.indices, &small.labels), (&large.indices, &large.labels));
+        }
+        let same = epoch(&loader(made(61), config(0)).with_pipeline(pipeline(9)), 4);
+        let made = epoch(&Loader::new(Arc::new(made(61)), pipeline(9), config(0)).unwrap(), 4);
+        assert_eq!(same, made);
+    }
+
+    #[test]
+    fn a_batch_has_all_labels_of_an_image_with_several() {
+        assert_eq!(epoch(&loader(made(9), config(0)), 0)[0].label_sets, None);
+        for workers in [0, 2] {
+            let source = Made { is_multi_label: true, corrupt: vec![2], ..made(9) };
+            let config = LoaderConfig { shuffle: false, on_corrupt: OnCorrupt::Skip, ..config(workers) };
+            let batches = epoch(&loader(source, config), 0);
+            let expected = vec![vec![], vec![0], vec![], vec![0], vec![0, 1], vec![], vec![0]];
+            assert_eq!((batches[0].label_sets.as_ref(), batches[0].labels.len()), (Some(&expected), 7));
+            assert_eq!(batches[1].label_sets, Some(vec![vec![0, 1]]));
+        }
+    }
+
+    #[test]
     fn in_evaluation_a_bad_image_is_left_out() {
         let source = Made { corrupt: vec![1, 4, 5, 6, 7], ..made(10) };
         let config = LoaderConfig { batch_size: 4, shuffle: false, on_corrupt: OnCorrupt::Skip, ..config(2) };
@@ -721,10 +841,8 @@ mod tests {
 
     #[test]
     fn a_configuration_without_batches_is_refused() {
-        let error = |len, config: LoaderConfig| {
-            let pipeline = Pipeline::new(&[Transform::CenterCrop { size: None }], 6).unwrap();
-            Loader::new(Arc::new(made(len)), pipeline, config).err().unwrap().to_string()
-        };
+        let refused = |source, config| Loader::new(Arc::new(source), pipeline(6), config).err().unwrap().to_string();
+        let error = |len, config| refused(made(len), config);
         assert_eq!(
             error(5, LoaderConfig { batch_size: 0, ..config(0) }),
             "the batch size is 0, but it must be at least 1"
@@ -734,6 +852,17 @@ mod tests {
             error(5, LoaderConfig { drop_last: true, ..config(0) }),
             "the data set has 5 images, fewer than the batch size of 8, and incomplete batches are dropped: choose a smaller \
              batch size"
+        );
+        assert_eq!(
+            error(5, LoaderConfig { sampling: Sampling::Repeated(0), ..config(0) }),
+            "each image is to come 0 times, but it must come at least once: repeat it 2 or 3 times, or do not repeat it"
+        );
+        assert_eq!(
+            refused(
+                Made { is_multi_label: true, ..made(5) },
+                LoaderConfig { sampling: Sampling::Balanced, ..config(0) }
+            ),
+            "images with several labels cannot be balanced by class: choose the sampling `shuffled`"
         );
     }
 }

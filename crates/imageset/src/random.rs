@@ -25,6 +25,15 @@ pub fn sample_stream(seed: u64, epoch: u64, sample: usize) -> ChaCha8Rng {
     stream("imageset 2026 sample augmentation", &[seed, epoch, sample as u64])
 }
 
+/// The stream for the augmentation of a sample that has come `occurrence` times before in the same epoch: for the first time
+/// that of [`sample_stream`], and then another one each time.
+pub fn repeated_sample_stream(seed: u64, epoch: u64, sample: usize, occurrence: u32) -> ChaCha8Rng {
+    match occurrence {
+        0 => sample_stream(seed, epoch, sample),
+        _ => stream("imageset 2026 repeated sample augmentation", &[seed, epoch, sample as u64, occurrence.into()]),
+    }
+}
+
 /// The order of `len` samples in one epoch: a Fisher-Yates shuffle of `0..len`.
 pub fn permutation(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
     let mut rng = stream("imageset 2026 epoch order", &[seed, epoch]);
@@ -119,10 +128,13 @@ mod tests {
     fn the_streams_are_frozen() {
         assert_eq!(permutation(0, 0, 8), FROZEN_ORDER);
         assert_eq!(sample_stream(1, 2, 3).next_u64(), FROZEN_DRAW);
+        let draws = [0, 1, 2].map(|occurrence| repeated_sample_stream(1, 2, 3, occurrence).next_u64());
+        assert_eq!(draws, [FROZEN_DRAW, FROZEN_REPEATED[0], FROZEN_REPEATED[1]]);
     }
 
     const FROZEN_ORDER: [usize; 8] = [0, 6, 2, 7, 1, 3, 5, 4];
     const FROZEN_DRAW: u64 = 6_726_315_637_324_510_898;
+    const FROZEN_REPEATED: [u64; 2] = [17_903_341_649_375_092_279, 2_172_001_497_707_411_034];
 
     #[test]
     fn whole_numbers_are_alike_likely() {

@@ -32,7 +32,20 @@ pub trait ImageSource: Send + Sync {
     }
 
     /// The class number of image `index`: its place in [`DataSet::classes`].
+    ///
+    /// Where images have several labels this is the first one, and 0 for an image without any; [`labels`](Self::labels) has them
+    /// all.
     fn label(&self, index: usize) -> usize;
+
+    /// All class numbers of image `index`, each once: a single one, unless the source [is multi-label](Self::is_multi_label).
+    fn labels(&self, index: usize) -> Vec<usize> {
+        vec![self.label(index)]
+    }
+
+    /// Whether an image may have any number of labels.
+    fn is_multi_label(&self) -> bool {
+        false
+    }
 
     /// A name for messages, usually the path of the file.
     fn name(&self, index: usize) -> String;

@@ -149,7 +149,7 @@ pub fn training_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyhow:
         shuffle: true,
         drop_last: true,
         on_corrupt: recipe.data.on_corrupt,
-        limits: DecodeLimits::default(),
+        ..LoaderConfig::default()
     };
     Ok(Loader::new(source, pipeline, config)?)
 }
@@ -168,7 +168,7 @@ pub fn evaluation_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyho
         shuffle: false,
         drop_last: false,
         on_corrupt: recipe.data.on_corrupt,
-        limits: DecodeLimits::default(),
+        ..LoaderConfig::default()
     };
     Ok(Loader::new(source, pipeline, config)?)
 }

@@ -58,6 +58,7 @@ impl Predictor {
         let batch = Batch {
             pixels: image.pixels,
             labels: vec![0],
+            label_sets: None,
             indices: vec![0],
             image_size: self.card.image_size,
             skipped: Vec::new(),
