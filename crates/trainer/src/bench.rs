@@ -134,7 +134,7 @@ impl Work {
             Tensor::full([self.batch_size, self.network.num_classes], 1.0 / self.network.num_classes as f64, &device);
         let mut failure = None;
         let timing = repeat(seconds, self.batch_size, || {
-            let batch = MicroBatch { images: images.clone(), targets: targets.clone() };
+            let batch = MicroBatch { images: images.clone(), targets: targets.clone(), teacher: None };
             let settings = StepSettings { learning_rate: 1e-4, ..StepSettings::default() };
             trainee = trainee.take().and_then(|trainee| match trainee.step(vec![batch], settings) {
                 Ok((trainee, _)) => Some(trainee),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::ema::{Ema, EmaRule};
 use crate::optimizer::Optimizer;
 use crate::run_directory::sync_directory;
+use crate::schedule::Plateau;
 use crate::step::Trainee;
 use crate::weights::{self, ModelCard, ModelFile};
 
@@ -69,6 +70,12 @@ pub struct Progress {
     /// Fingerprint of the weights that it began with, if they were not random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_fingerprint: Option<String>,
+    /// Fingerprint of the network that it learns from, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_fingerprint: Option<String>,
+    /// What a plateau schedule has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plateau: Option<Plateau>,
     /// What the run computes on.
     pub device: String,
 }
@@ -311,14 +318,54 @@ pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
         bail!("`{}` does not exist", path.display());
     }
     let checkpoint = if path.join(MODEL).is_file() { path.to_path_buf() } else { best_checkpoint(path)? };
-    // A model file that was copied out of its checkpoint has nothing to be compared with.
-    if checkpoint.join(STATE).is_file() {
-        read_state(&checkpoint)
-            .and_then(|state| verify(&checkpoint, &state))
-            .with_context(|| format!("the checkpoint `{}` cannot be used", checkpoint.display()))?;
-    }
+    check_files(&checkpoint)?;
     let average = checkpoint.join(EMA);
     Ok(if average.is_file() { average } else { checkpoint.join(MODEL) })
+}
+
+/// The models of the last `count` checkpoints of a run, oldest first; of a checkpoint or a model file its own.
+///
+/// Not the averages that were kept beside them: those hold what came before already.
+pub fn last_models(path: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let checkpoints = if path.join(MODEL).is_file() {
+        vec![path.to_path_buf()]
+    } else {
+        let checkpoints = list(&crate::run_directory::checkpoints(path))?;
+        if checkpoints.is_empty() {
+            bail!("`{}` is neither a run with checkpoints, nor a checkpoint, nor a model file", path.display());
+        }
+        if checkpoints.len() < count {
+            bail!(
+                "`{}` keeps {} checkpoints, fewer than the {count} to average\n\n\
+                 hint: `--last {}`; `checkpoint.keep` in the recipe of a run says how many it keeps",
+                path.display(),
+                checkpoints.len(),
+                checkpoints.len()
+            );
+        }
+        checkpoints.into_iter().rev().take(count).rev().map(|checkpoint| checkpoint.path).collect()
+    };
+    checkpoints
+        .into_iter()
+        .map(|checkpoint| {
+            check_files(&checkpoint)?;
+            Ok(checkpoint.join(MODEL))
+        })
+        .collect()
+}
+
+/// Compares the files of a checkpoint with their checksums, where it has them: a model file that was copied out of its checkpoint
+/// has nothing to be compared with.
+fn check_files(checkpoint: &Path) -> anyhow::Result<()> {
+    if !checkpoint.join(STATE).is_file() {
+        return Ok(());
+    }
+    read_state(checkpoint)
+        .and_then(|state| verify(checkpoint, &state))
+        .with_context(|| format!("the checkpoint `{}` cannot be used", checkpoint.display()))
 }
 
 /// The best checkpoint of a run, or its last.

@@ -1,6 +1,7 @@
 //! The command line. Each command is a thin layer over the library; this file says what can be typed, what is printed where
 //! and with which code the program ends: 0 done, 1 ran but failed, 2 usage or recipe error, 130 interrupted after saving.
 
+mod average;
 mod bench;
 mod completions;
 mod data;
@@ -43,6 +44,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure a model: top-1, top-5, loss, accuracy of each class, confusion matrix
     Eval(eval::EvalArgs),
+    /// Average the weights of checkpoints into one model file
+    Average(average::AverageArgs),
     /// Classify image files
     Predict(predict::PredictArgs),
     /// Show what a recipe or a checkpoint holds: layers, parameters, multiply-adds, preprocessing
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Train(train)) {
         Command::Train(args) => train::run(args, global, &output),
         Command::Eval(args) => eval::run(args, global, &output),
+        Command::Average(args) => average::run(args),
         Command::Predict(args) => predict::run(args, global, &output),
         Command::Inspect(args) => inspect::run(args),
         Command::Data(command) => data::run(command, global, &output),

@@ -5,18 +5,22 @@
 
 #![recursion_limit = "256"]
 
+pub mod average;
 pub mod batch;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod device;
+pub mod distill;
 pub mod duration;
 pub mod ema;
 pub mod evaluate;
 pub mod event;
+pub mod feed;
 pub mod finetune;
 pub mod interrupt;
 pub mod loss;
+pub mod lr_find;
 pub mod mix;
 pub mod observe;
 pub mod optimizer;
@@ -28,5 +32,6 @@ pub mod relabel;
 pub mod run_directory;
 pub mod schedule;
 pub mod step;
+pub mod text_chart;
 pub mod train;
 pub mod weights;

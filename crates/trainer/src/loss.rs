@@ -38,6 +38,48 @@ impl Loss {
     }
 }
 
+/// How the labels and a teacher share in the loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distillation {
+    /// Scores of both networks are divided by it.
+    pub temperature: f64,
+    /// Weight of the teacher's part.
+    pub weight: f64,
+    /// Weight of the labels' part.
+    pub task_weight: f64,
+}
+
+impl Default for Distillation {
+    /// As timm's.
+    fn default() -> Self {
+        Self { temperature: 1.0, weight: 1.0, task_weight: 1.0 }
+    }
+}
+
+impl Distillation {
+    /// The loss of the labels with that of the teacher added.
+    ///
+    /// # Shapes
+    /// - `of_labels`, output: `[1]`
+    /// - `logits`, `teacher`: `[batch, num_classes]`
+    pub fn add(self, of_labels: Tensor<1>, logits: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+        of_labels.mul_scalar(self.task_weight) + self.of_teacher(logits, teacher).mul_scalar(self.weight)
+    }
+
+    /// `T² · Σ p · (log p − log q)`, averaged over the batch, with `p` the teacher's probabilities and `q` the network's, both at
+    /// the temperature `T`: the square keeps the gradients' size.
+    ///
+    /// # Shapes
+    /// - `logits`, `teacher`: `[batch, num_classes]`
+    /// - output: `[1]`
+    pub fn of_teacher(self, logits: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+        let own = log_softmax(logits.div_scalar(self.temperature), 1);
+        let wanted = log_softmax(teacher.div_scalar(self.temperature), 1);
+        let divergence = (wanted.clone().exp() * (wanted - own)).sum_dim(1).mean();
+        divergence.mul_scalar(self.temperature * self.temperature)
+    }
+}
+
 /// One-hot rows, smoothed: the class gets `1 − smoothing + smoothing / num_classes`, every other `smoothing / num_classes`.
 /// The rule of PyTorch's `label_smoothing` and of timm's Mixup.
 pub fn one_hot(labels: &[usize], num_classes: usize, label_smoothing: f64, device: &Device) -> Tensor<2> {
@@ -48,6 +90,17 @@ pub fn one_hot(labels: &[usize], num_classes: usize, label_smoothing: f64, devic
         row[label] = on;
     }
     Tensor::from_data(TensorData::new(rows, [labels.len(), num_classes]), device)
+}
+
+/// Rows with a one for each label, smoothed as questions of their own: `1 − smoothing / 2` for a label, `smoothing / 2` for any other
+/// class (the rule of Keras's `BinaryCrossentropy`).
+pub fn many_hot(label_sets: &[Vec<usize>], num_classes: usize, label_smoothing: f64, device: &Device) -> Tensor<2> {
+    let off = (label_smoothing / 2.0) as f32;
+    let mut rows = vec![off; label_sets.len() * num_classes];
+    for (row, labels) in rows.chunks_exact_mut(num_classes).zip(label_sets) {
+        labels.iter().for_each(|&label| row[label] = 1.0 - off);
+    }
+    Tensor::from_data(TensorData::new(rows, [label_sets.len(), num_classes]), device)
 }
 
 /// Mean over the batch of `−Σ targets · log softmax(logits)`.

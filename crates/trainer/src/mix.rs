@@ -1,10 +1,11 @@
-//! Mixup (arXiv:1710.09412) and CutMix (arXiv:1905.04899), one draw for the whole batch, with timm's meaning: image `i` is
-//! mixed with image `n − 1 − i`, and CutMix corrects its share by the area that the box really covers.
+//! Mixup (arXiv:1710.09412) and CutMix (arXiv:1905.04899) with timm's meaning: image `i` is mixed with image `n − 1 − i`, by a draw
+//! of the batch, of the pair or of its own, and CutMix corrects its share by the area that the box really covers.
 
-use burn::tensor::{Tensor, s};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution};
+use serde::{Deserialize, Serialize};
 
 /// What may be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,10 +14,25 @@ pub struct MixPolicy {
     pub mixup_alpha: f64,
     /// Both parameters of CutMix's Beta distribution; 0 is no CutMix.
     pub cutmix_alpha: f64,
-    /// Probability that a batch is mixed at all.
+    /// Probability that what shares a draw is mixed at all.
     pub probability: f64,
     /// Probability of CutMix where both are on.
     pub switch_probability: f64,
+    /// What shares a draw.
+    pub mode: MixMode,
+}
+
+/// What shares a draw, by timm's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MixMode {
+    /// All images of a batch.
+    #[default]
+    Batch,
+    /// An image and its partner.
+    Pair,
+    /// Nothing: each image has its own.
+    Elem,
 }
 
 /// A box of pixels, `top..bottom` by `left..right`.
@@ -30,6 +46,15 @@ pub struct PixelBox {
     pub left: usize,
     /// Column after the last.
     pub right: usize,
+}
+
+/// The draws of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BatchMix {
+    /// One for all images.
+    Whole(Mix),
+    /// One for each image.
+    Each(Vec<Mix>),
 }
 
 /// One draw.
@@ -52,7 +77,24 @@ pub enum Mix {
 }
 
 impl MixPolicy {
-    /// Draws for a batch of images of `height`×`width` pixels.
+    /// Draws for `batch_size` images of `height`×`width` pixels.
+    pub fn draw_batch(&self, batch_size: usize, height: usize, width: usize, random: &mut ChaCha8Rng) -> BatchMix {
+        let mut draw = || self.draw(height, width, random);
+        match self.mode {
+            MixMode::Batch => BatchMix::Whole(draw()),
+            MixMode::Elem => BatchMix::Each((0..batch_size).map(|_| draw()).collect()),
+            MixMode::Pair => {
+                let mut mixes: Vec<Mix> = (0..batch_size / 2).map(|_| draw()).collect();
+                // The image in the middle of an odd number is its own partner.
+                mixes.resize(batch_size - batch_size / 2, Mix::None);
+                mixes.extend_from_within(..batch_size / 2);
+                mixes[batch_size - batch_size / 2..].reverse();
+                BatchMix::Each(mixes)
+            }
+        }
+    }
+
+    /// One draw for images of `height`×`width` pixels.
     pub fn draw(&self, height: usize, width: usize, random: &mut ChaCha8Rng) -> Mix {
         if self.mixup_alpha <= 0.0 && self.cutmix_alpha <= 0.0 || random.random::<f64>() >= self.probability {
             return Mix::None;
@@ -88,12 +130,36 @@ impl Mix {
         Self::CutMix { pixels, share: 1.0 - area as f64 / (height * width) as f64 }
     }
 
+    /// Share of the image itself in its target.
+    fn share(self) -> f64 {
+        match self {
+            Self::None => 1.0,
+            Self::Mixup { share } | Self::CutMix { share, .. } => share,
+        }
+    }
+
+    /// Writes the share of the image itself in each of its pixels.
+    ///
+    /// # Shapes
+    /// - `shares`: `[height, width]`, all 1 before
+    fn write_shares(self, shares: &mut [f32], width: usize) {
+        match self {
+            Self::None => {}
+            Self::Mixup { share } => shares.fill(share as f32),
+            Self::CutMix { pixels: PixelBox { top, bottom, left, right }, .. } => {
+                for row in shares.chunks_exact_mut(width).take(bottom).skip(top) {
+                    row[left..right].fill(0.0);
+                }
+            }
+        }
+    }
+
     /// Mixes a batch with its reverse.
     ///
     /// # Shapes
     /// - `images`: `[batch, channels, height, width]`, output the same
     /// - `targets`: `[batch, num_classes]`, output the same
-    pub fn apply(self, images: Tensor<4>, targets: Tensor<2>) -> (Tensor<4>, Tensor<2>) {
+    fn apply(self, images: Tensor<4>, targets: Tensor<2>) -> (Tensor<4>, Tensor<2>) {
         let blend_targets = |share: f64| {
             let partner = targets.clone().flip([0]);
             targets.clone().mul_scalar(share) + partner.mul_scalar(1.0 - share)
@@ -117,14 +183,70 @@ impl Mix {
     }
 }
 
+impl BatchMix {
+    /// Mixes a batch with its reverse.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`, output the same
+    /// - `targets`: `[batch, num_classes]`, output the same
+    pub fn apply(self, images: Tensor<4>, targets: Tensor<2>) -> (Tensor<4>, Tensor<2>) {
+        let mixes = match self {
+            Self::Whole(mix) => return mix.apply(images, targets),
+            Self::Each(mixes) if mixes.iter().all(|mix| *mix == Mix::None) => return (images, targets),
+            Self::Each(mixes) => mixes,
+        };
+        let [batch, _, height, width] = images.dims();
+        let mut pixel_shares = vec![1.0; batch * height * width];
+        for (shares, mix) in pixel_shares.chunks_exact_mut(height * width).zip(&mixes) {
+            mix.write_shares(shares, width);
+        }
+        let device = images.device();
+        let pixel_shares: Tensor<4> = upload(pixel_shares, [batch, 1, height, width], &device);
+        let target_shares = mixes.iter().map(|mix| mix.share() as f32).collect();
+        let target_shares: Tensor<2> = upload(target_shares, [batch, 1], &device);
+        (blend(images, pixel_shares), blend(targets, target_shares))
+    }
+}
+
+fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// `own · share + partner · (1 − share)`; a share of 1 leaves a finite value as it is, to the bit.
+fn blend<const D: usize>(own: Tensor<D>, share: Tensor<D>) -> Tensor<D> {
+    let partner = own.clone().flip([0]);
+    own * share.clone() + partner * (share.neg() + 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
 
     use super::*;
 
-    const BOTH: MixPolicy =
-        MixPolicy { mixup_alpha: 0.8, cutmix_alpha: 1.0, probability: 0.9, switch_probability: 0.5 };
+    const BOTH: MixPolicy = MixPolicy {
+        mixup_alpha: 0.8,
+        cutmix_alpha: 1.0,
+        probability: 0.9,
+        switch_probability: 0.5,
+        mode: MixMode::Batch,
+    };
+
+    #[test]
+    fn a_batch_a_pair_or_an_image_has_a_draw() {
+        let draw = |mode, batch_size| {
+            let mut random = ChaCha8Rng::seed_from_u64(0);
+            MixPolicy { mode, probability: 1.0, ..BOTH }.draw_batch(batch_size, 16, 16, &mut random)
+        };
+        assert!(matches!(draw(MixMode::Batch, 6), BatchMix::Whole(_)));
+        let BatchMix::Each(pairs) = draw(MixMode::Pair, 7) else { panic!("a draw for each image") };
+        assert_eq!(pairs.len(), 7);
+        assert!((0..3).all(|image| pairs[image] == pairs[6 - image] && pairs[image] != Mix::None));
+        assert_eq!(pairs[3], Mix::None, "an image is not mixed with itself");
+        assert_ne!(pairs[0], pairs[1]);
+        let BatchMix::Each(elements) = draw(MixMode::Elem, 6) else { panic!("a draw for each image") };
+        assert!((0..3).all(|image| elements[image] != elements[5 - image]));
+    }
 
     #[test]
     fn draws_follow_the_probabilities_and_boxes_stay_inside() {

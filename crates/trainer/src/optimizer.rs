@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor, TensorData};
 use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd, global_norm};
 
+use crate::finetune::CLASSIFIER;
+
 /// The rule and its constants; what a recipe's `[optimizer]` resolves to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
@@ -47,6 +49,18 @@ pub enum Rule {
         /// Share of the average in the direction, and decay of the average.
         betas: [f64; 2],
     },
+    /// Muon, as `torch.optim.Muon` with `match_rms_adamw`: the momentum of a matrix with all its singular values brought near to one.
+    /// Norms, biases and the classifier are updated as by [`AdamW`](Self::AdamW) at the same rate.
+    Muon {
+        /// Share of the previous momentum.
+        momentum: f64,
+        /// Look ahead along the new momentum.
+        nesterov: bool,
+        /// As for AdamW.
+        betas: [f64; 2],
+        /// As for AdamW.
+        epsilon: f64,
+    },
 }
 
 /// A rule, its weight decay and what it remembers of each parameter.
@@ -71,8 +85,8 @@ pub struct Parameter<'a> {
     pub value: Tensor<1>,
     /// Gradient.
     pub gradient: Tensor<1>,
-    /// Whether weight decay applies.
-    pub decays: bool,
+    /// Rows of the parameter as a matrix `[outputs, inputs]`; none for norms and biases, which are not decayed.
+    pub outputs: Option<usize>,
 }
 
 const MOMENTUM: &str = "momentum";
@@ -94,7 +108,8 @@ impl Optimizer {
         match self.rule {
             Rule::Sgd { momentum, .. } => usize::from(momentum > 0.0) * size_of::<f32>(),
             Rule::Lion { .. } => size_of::<f32>(),
-            Rule::AdamW { .. } | Rule::RmspropTf { .. } | Rule::Lamb { .. } => 2 * size_of::<f32>(),
+            // Muon keeps one for most of them, and two for the classifier, which is a quarter of a network for 1,000 classes.
+            Rule::AdamW { .. } | Rule::RmspropTf { .. } | Rule::Lamb { .. } | Rule::Muon { .. } => 2 * size_of::<f32>(),
         }
     }
 
@@ -105,8 +120,8 @@ impl Optimizer {
 
     /// The new value of one parameter.
     pub fn update(&mut self, parameter: Parameter<'_>, learning_rate: f64) -> Tensor<1> {
-        let weight_decay = if parameter.decays { self.weight_decay } else { 0.0 };
-        let Parameter { name, value, gradient, .. } = parameter;
+        let Parameter { name, value, gradient, outputs } = parameter;
+        let weight_decay = if outputs.is_some() { self.weight_decay } else { 0.0 };
         match self.rule {
             Rule::Sgd { momentum, nesterov } => {
                 let rule = Sgd { momentum, nesterov, weight_decay, learning_rate };
@@ -120,6 +135,25 @@ impl Optimizer {
                 let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step: 0 };
                 self.adam(name, rule, value, gradient)
             }
+            Rule::Muon { momentum, nesterov, betas, epsilon } => match outputs {
+                Some(outputs) if !name.starts_with(CLASSIFIER) => {
+                    let buffer = self.take(name, MOMENTUM).unwrap_or_else(|| value.zeros_like());
+                    // `torch.lerp` for a weight below one half, from the other end above it.
+                    let buffer = buffer.clone() + (gradient.clone() - buffer).mul_scalar(1.0 - momentum);
+                    self.put(name, MOMENTUM, buffer.clone());
+                    let direction =
+                        if nesterov { buffer.clone() - (buffer - gradient).mul_scalar(1.0 - momentum) } else { buffer };
+                    let inputs = value.dims()[0] / outputs;
+                    let direction = orthogonal(direction.reshape([outputs, inputs])).reshape([outputs * inputs]);
+                    // Moonshot's factor, arXiv:2502.16982: steps as large as Adam's.
+                    let length = 0.2 * (outputs.max(inputs) as f64).sqrt();
+                    value.mul_scalar(1.0 - learning_rate * weight_decay) - direction.mul_scalar(learning_rate * length)
+                }
+                _ => {
+                    let rule = AdamW { betas, epsilon, weight_decay, learning_rate, step: 0 };
+                    self.adam(name, rule, value, gradient)
+                }
+            },
             Rule::Lamb { betas, epsilon } => {
                 // Adam's step of length one from nowhere is its direction, with the sign turned.
                 let rule = AdamW { betas, epsilon, weight_decay: 0.0, learning_rate: 1.0, step: 0 };
@@ -216,4 +250,27 @@ fn lamb(value: Tensor<1>, direction: Tensor<1>, weight_decay: f64, learning_rate
     let (value_length, direction_length) = (length(&value), length(&direction));
     let trust = if value_length > 0.0 && direction_length > 0.0 { value_length / direction_length } else { 1.0 };
     value - direction.mul_scalar(learning_rate * trust)
+}
+
+/// A matrix with singular values near to one in place of its own: five steps of Newton and Schulz's iteration with the coefficients of
+/// Muon's authors (kellerjordan.github.io/posts/muon), which rise steeply and stop between 0.7 and 1.2. PyTorch takes them in
+/// bfloat16, here they are in single precision.
+///
+/// # Shapes
+/// - both: `[rows, columns]`
+fn orthogonal(matrix: Tensor<2>) -> Tensor<2> {
+    const COEFFICIENTS: [f64; 3] = [3.4445, -4.775, 2.0315];
+    const STEPS: usize = 5;
+    const LEAST_LENGTH: f64 = 1e-7;
+    let [rows, columns] = matrix.dims();
+    let length = global_norm(&[matrix.clone().flatten(0, 1)]).max(LEAST_LENGTH);
+    let is_tall = rows > columns;
+    let mut x = if is_tall { matrix.transpose() } else { matrix }.div_scalar(length);
+    let [a, b, c] = COEFFICIENTS;
+    for _ in 0..STEPS {
+        let gram = x.clone().matmul(x.clone().transpose());
+        let update = gram.clone().mul_scalar(b) + gram.clone().matmul(gram).mul_scalar(c);
+        x = x.clone().mul_scalar(a) + update.matmul(x);
+    }
+    if is_tall { x.transpose() } else { x }
 }

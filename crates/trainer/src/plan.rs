@@ -8,21 +8,23 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use ghostnet::GhostNetConfig;
 use imageset::{
-    DataSet, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, SourceKind,
+    DataSet, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, SourceKind, Transform,
 };
 use serde::Serialize;
 
 use crate::batch::Normalization;
 use crate::checkpoint::Progress;
+use crate::distill::Teacher;
 use crate::duration::{Cadence, Duration};
 use crate::ema::EmaRule;
 use crate::finetune::Pretrained;
-use crate::loss::Loss;
+use crate::loss::{Distillation, Loss};
 use crate::mix::MixPolicy;
 use crate::optimizer::{Optimizer, Rule};
-use crate::recipe::{Finetune, MOST_FROZEN_STAGES, OptimizerKind, Recipe};
-use crate::schedule::Schedule;
+use crate::recipe::{ClassWeights, Distill, Finetune, MOST_FROZEN_STAGES, OptimizerKind, Recipe, ScheduleKind, Stage};
+use crate::schedule::{Plateau, Schedule};
 use crate::step::StepSettings;
+use crate::text_chart::{COLUMNS, text_chart};
 use crate::weights::ModelCard;
 
 /// Sets up to this many images are decoded once before the first step, so that a damaged file is found now and not in an hour.
@@ -51,6 +53,13 @@ pub struct EvaluatedSplit {
     pub loader: Loader,
 }
 
+/// A part of the run whose training images have a size of their own.
+struct TrainStage {
+    /// The step after its last.
+    until: u64,
+    loader: Loader,
+}
+
 /// A run with nothing left open.
 pub struct Plan {
     /// The recipe, with the data that was really used.
@@ -61,8 +70,6 @@ pub struct Plan {
     pub model: GhostNetConfig,
     /// Normalisation of the bytes.
     pub normalization: Normalization,
-    /// Shuffled training batches.
-    pub train_loader: Loader,
     /// Splits evaluated during the run; `val`, or the first if it is not among them, decides which checkpoint is the best.
     pub evaluated: Vec<EvaluatedSplit>,
     /// Optimizer steps in an epoch.
@@ -71,6 +78,10 @@ pub struct Plan {
     pub total_steps: u64,
     /// What the network starts from, if not from random weights.
     pub pretrained: Option<Pretrained>,
+    /// What the network learns from beside the labels, if there is something.
+    pub teacher: Option<Teacher>,
+    /// In their order; the last one ends with the run.
+    stages: Vec<TrainStage>,
     head_warmup_steps: u64,
     schedule: Schedule,
     mixup_off_after: u64,
@@ -84,6 +95,17 @@ pub struct Inputs {
     pub data: Option<PathBuf>,
     /// Takes the place of `finetune.weights`.
     pub weights: Option<PathBuf>,
+    /// Takes the place of `distill.teacher`.
+    pub teacher: Option<PathBuf>,
+}
+
+fn read_teacher(distill: &Distill, classes: &[String]) -> anyhow::Result<Teacher> {
+    let Some(path) = &distill.teacher else {
+        let message = "the recipe distills, and no teacher is named\n\n\
+                       hint: `--teacher RUN`, the folder of a run, or a model file; or leave the section `[distill]` out";
+        return Err(Unfit(message.to_string()).into());
+    };
+    Teacher::read(path, classes)
 }
 
 fn read_weights(finetune: &Finetune, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Pretrained> {
@@ -127,6 +149,12 @@ pub fn optimizer(optimizer: &crate::recipe::Optimizer) -> Optimizer {
             Rule::RmspropTf { alpha: optimizer.alpha(), epsilon: optimizer.epsilon(), momentum: optimizer.momentum() }
         }
         OptimizerKind::Lamb => Rule::Lamb { betas: optimizer.betas(), epsilon: optimizer.epsilon() },
+        OptimizerKind::Muon => Rule::Muon {
+            momentum: optimizer.momentum(),
+            nesterov: optimizer.nesterov(),
+            betas: optimizer.betas(),
+            epsilon: optimizer.epsilon(),
+        },
         OptimizerKind::Lion => Rule::Lion { betas: optimizer.betas() },
     };
     Optimizer::new(rule, optimizer.weight_decay)
@@ -147,6 +175,7 @@ pub fn training_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyhow:
         prefetch_batches: PREFETCH_BATCHES,
         seed: recipe.seed,
         shuffle: true,
+        sampling: recipe.data.sampling,
         drop_last: true,
         on_corrupt: recipe.data.on_corrupt,
         ..LoaderConfig::default()
@@ -182,7 +211,17 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
              hint: leave the key out, and the head is sized by the data"
         )));
     }
-    check_threshold(recipe, num_classes)?;
+    check_threshold(recipe, data)?;
+    if data.train.is_multi_label() && recipe.train.class_weights != ClassWeights::Equal {
+        let message = "`train.class_weights` is for images of one class each, and these have several labels\n\n\
+                       hint: leave the key out";
+        return Err(Unfit(message.to_string()));
+    }
+    if data.train.is_multi_label() && recipe.distill.is_some() {
+        let message = "a teacher is learned from where classes are alternatives, and these images have several labels\n\n\
+                       hint: leave the section `[distill]` out";
+        return Err(Unfit(message.to_string()));
+    }
     if batch_size < 2 {
         let message = "`data.batch_size` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more";
         return Err(Unfit(message.to_string()));
@@ -205,9 +244,11 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
 }
 
 /// The threshold of binary cross-entropy must tell the targets of an image that is not mixed apart.
-fn check_threshold(recipe: &Recipe, num_classes: usize) -> Result<(), Unfit> {
+fn check_threshold(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
     let Some(threshold) = recipe.train.bce.and_then(|bce| bce.threshold) else { return Ok(()) };
-    let off = recipe.train.label_smoothing / num_classes as f64;
+    // As the targets are smoothed: see `loss::one_hot` and `loss::many_hot`.
+    let sharing = if data.train.is_multi_label() { 2 } else { data.classes.len() };
+    let off = recipe.train.label_smoothing / sharing as f64;
     let on = 1.0 - recipe.train.label_smoothing + off;
     if (off..on).contains(&threshold) {
         return Ok(());
@@ -219,13 +260,47 @@ fn check_threshold(recipe: &Recipe, num_classes: usize) -> Result<(), Unfit> {
     )))
 }
 
+/// The stages of a recipe and, behind them, the rest of the run with the images that it ends with.
+fn train_stages(
+    recipe: &Recipe,
+    last: Loader,
+    steps_per_epoch: u64,
+    total_steps: u64,
+) -> anyhow::Result<Vec<TrainStage>> {
+    let mut stages: Vec<TrainStage> = Vec::new();
+    for Stage { until, image_size } in &recipe.train.stage {
+        let until = until.to_whole_steps(steps_per_epoch);
+        if stages.last().is_some_and(|before| until <= before.until) || until >= total_steps {
+            return Err(Unfit(format!(
+                "the stages of `train.stage` must end one after the other, and the last before step {total_steps}, the end of the \
+                 run, but one ends at step {until}\n\n\
+                 hint: `until` counts from the start of the run"
+            ))
+            .into());
+        }
+        let mut transforms = recipe.data.train.clone();
+        transforms.iter_mut().for_each(Transform::clear_size);
+        let pipeline = Pipeline::new(&transforms, *image_size).context("`train.stage` of the recipe")?;
+        stages.push(TrainStage { until, loader: last.with_pipeline(pipeline) });
+    }
+    stages.push(TrainStage { until: total_steps, loader: last });
+    Ok(stages)
+}
+
 impl Plan {
     /// Resolves a recipe with the data and weights that are given for it.
     pub fn new(mut recipe: Recipe, inputs: Inputs) -> anyhow::Result<Self> {
         if let Some(weights) = inputs.weights {
             recipe.finetune.get_or_insert_default().weights = Some(weights);
         }
+        if let Some(teacher) = inputs.teacher {
+            recipe.distill.get_or_insert_default().teacher = Some(teacher);
+        }
         let data = open_data(&mut recipe, inputs.data)?;
+        if data.train.is_multi_label() {
+            // Its classes are no alternatives, so there is no other loss for it.
+            recipe.train.bce.get_or_insert_default();
+        }
         check_fit(&recipe, &data)?;
         let train_loader = training_loader(&recipe, Arc::clone(&data.train))?;
         let accumulate = recipe.train.accumulate;
@@ -249,7 +324,7 @@ impl Plan {
                 Ok(EvaluatedSplit { name: name.clone(), loader })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let total_steps = recipe.train.total.to_whole_steps(steps_per_epoch);
+        let total_steps = recipe.train.total_steps(steps_per_epoch).map_err(Unfit)?;
         let warmup_steps = recipe.schedule.warmup.map_or(0, |warmup| warmup.to_whole_steps(steps_per_epoch));
         if warmup_steps > total_steps {
             return Err(Unfit(format!(
@@ -258,6 +333,16 @@ impl Plan {
             ))
             .into());
         }
+        let cooldown_steps = recipe.schedule.cooldown.map_or(0, |cooldown| cooldown.to_whole_steps(steps_per_epoch));
+        if warmup_steps + cooldown_steps > total_steps {
+            return Err(Unfit(format!(
+                "`schedule.warmup` and `schedule.cooldown` are {warmup_steps} and {cooldown_steps} steps long and the run only \
+                 {total_steps}\n\n\
+                 hint: make them shorter or `train.total` longer"
+            ))
+            .into());
+        }
+        let stages = train_stages(&recipe, train_loader, steps_per_epoch, total_steps)?;
         let off_after = |mix: &Option<crate::recipe::Mix>| {
             let duration = mix.as_ref().and_then(|mix| mix.off_after);
             duration.map_or(u64::MAX, |duration| duration.to_whole_steps(steps_per_epoch))
@@ -275,6 +360,10 @@ impl Plan {
             ))
             .into());
         }
+        let teacher = recipe.distill.as_ref().map(|distill| read_teacher(distill, &data.classes)).transpose()?;
+        if let (Some(distill), Some(teacher)) = (&mut recipe.distill, &teacher) {
+            distill.teacher = Some(std::path::absolute(&teacher.path)?);
+        }
         // What was really used: a run that was named may get a better checkpoint later.
         if let (Some(finetune), Some(pretrained)) = (&mut recipe.finetune, &pretrained) {
             finetune.weights = Some(std::path::absolute(&pretrained.path)?);
@@ -282,13 +371,14 @@ impl Plan {
         Ok(Self {
             model,
             pretrained,
+            teacher,
+            stages,
             head_warmup_steps,
             normalization: Normalization { mean: recipe.data.mean, std: recipe.data.std },
-            train_loader,
             evaluated,
             steps_per_epoch,
             total_steps,
-            schedule: Schedule::new(&recipe.schedule, recipe.optimizer.learning_rate, steps_per_epoch, total_steps),
+            schedule: Schedule::new(&recipe, steps_per_epoch, total_steps),
             mixup_off_after: off_after(&recipe.train.mixup),
             cutmix_off_after: off_after(&recipe.train.cutmix),
             data,
@@ -311,12 +401,59 @@ impl Plan {
         step > 0 && (step.is_multiple_of(self.steps_per_epoch) || step == self.total_steps)
     }
 
-    /// What the step after `step` finished ones is to do.
-    pub fn step_settings(&self, step: u64) -> StepSettings {
+    /// The stage that the step after `step` finished ones belongs to, counted from 0.
+    pub fn stage(&self, step: u64) -> usize {
+        let stage = self.stages.iter().position(|stage| step < stage.until);
+        stage.unwrap_or(self.stages.len().saturating_sub(1))
+    }
+
+    /// Shuffled training batches, of the size that the step after `step` finished ones takes.
+    pub fn train_loader(&self, step: u64) -> &Loader {
+        &self.stages[self.stage(step)].loader
+    }
+
+    /// The rate of the step after `step` finished ones, for a plateau schedule as if there never were one.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        self.schedule.learning_rate(step, 0)
+    }
+
+    /// How much each class counts in the loss, if they do not count the same.
+    pub fn class_weights(&self) -> Option<Vec<f32>> {
+        if self.recipe.train.class_weights == ClassWeights::Equal {
+            return None;
+        }
+        let mut counts = vec![0usize; self.data.classes.len()];
+        (0..self.data.train.len()).for_each(|index| counts[self.data.train.label(index)] += 1);
+        let even = self.data.train.len() as f64 / counts.len() as f64;
+        // A class without images has no loss to weigh.
+        Some(counts.into_iter().map(|count| (even / count.max(1) as f64) as f32).collect())
+    }
+
+    /// Takes an evaluation into what a plateau schedule has seen.
+    pub fn observe_plateau(&self, plateau: &mut Option<Plateau>, top1: f64) {
+        let schedule = &self.recipe.schedule;
+        if schedule.kind == ScheduleKind::Plateau {
+            plateau.get_or_insert_default().observe(top1, schedule.patience(), schedule.threshold());
+        }
+    }
+
+    /// What a step does that trains all that will be trained; its rate is not that of any step.
+    pub fn step_settings_past_head_warmup(&self) -> StepSettings {
+        self.step_settings(self.head_warmup_steps, 0)
+    }
+
+    /// What the step after `step` finished ones is to do, after `decays` of a plateau schedule.
+    pub fn step_settings(&self, step: u64, decays: u32) -> StepSettings {
         let finetune = self.recipe.finetune.clone().unwrap_or_default();
         let is_head_alone = step < self.head_warmup_steps;
+        let distill = self.recipe.distill.clone().unwrap_or_default();
         StepSettings {
-            learning_rate: self.schedule.learning_rate(step),
+            learning_rate: self.schedule.learning_rate(step, decays),
+            distillation: Distillation {
+                temperature: distill.temperature,
+                weight: distill.weight,
+                task_weight: distill.task_weight,
+            },
             loss: self.recipe.train.bce.map_or(Loss::CrossEntropy, |bce| Loss::BinaryCrossEntropy {
                 threshold: bce.threshold,
                 sum_classes: bce.sum_classes,
@@ -339,6 +476,7 @@ impl Plan {
             cutmix_alpha: alpha(&train.cutmix, self.cutmix_off_after),
             probability: train.mix_probability,
             switch_probability: train.switch_probability,
+            mode: train.mix_mode,
         }
     }
 
@@ -389,6 +527,7 @@ impl Plan {
             dropout: recipe.model.dropout,
             stem_stride: recipe.model.stem_stride,
             classes: self.data.classes.clone(),
+            independent_classes: recipe.train.bce.is_some(),
             image_size: recipe.data.image_size,
             transforms: recipe.data.val.clone(),
             normalization: self.normalization,
@@ -433,11 +572,25 @@ impl Plan {
         )
     }
 
+    fn learning_rates(&self) -> Vec<RateAt> {
+        let last = self.total_steps.saturating_sub(1);
+        let points = (COLUMNS as u64).min(self.total_steps);
+        (0..points)
+            .map(|point| {
+                // In 128 bits, since a run may have any number of steps.
+                let step = (u128::from(last) * u128::from(point) / u128::from(points.saturating_sub(1).max(1))) as u64;
+                RateAt { step, learning_rate: self.learning_rate(step) }
+            })
+            .collect()
+    }
+
     /// The plan in figures.
     pub fn summary(&self) -> PlanSummary {
         let recipe = &self.recipe;
         let size = recipe.data.image_size as usize;
-        let layers = self.model.layers(size, size);
+        let sizes = recipe.train.stage.iter().map(|stage| stage.image_size as usize).chain([size]);
+        let largest = sizes.max().unwrap_or(size);
+        let layers = self.model.layers(largest, largest);
         let parameters = self.model.parameters();
         let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
         let copies = 2 + usize::from(recipe.train.ema.is_some());
@@ -457,17 +610,31 @@ impl Plan {
             total_images: self.total_steps.saturating_mul((recipe.data.batch_size * recipe.train.accumulate) as u64),
             width: recipe.model.width,
             weights: self.pretrained.as_ref().map(Pretrained::summary),
+            teacher: self.teacher.as_ref().map(|teacher| {
+                let card = teacher.card();
+                format!("GhostNet {}x in `{}`", card.width, teacher.path.display())
+            }),
             parameters,
             multiply_adds: self.model.multiply_adds(size, size),
-            first_learning_rate: self.schedule.learning_rate(0),
-            highest_learning_rate: recipe.optimizer.learning_rate,
-            last_learning_rate: self.schedule.learning_rate(self.total_steps.saturating_sub(1)),
+            first_learning_rate: self.learning_rate(0),
+            highest_learning_rate: recipe.learning_rate(),
+            last_learning_rate: self.learning_rate(self.total_steps.saturating_sub(1)),
+            learning_rates: self.learning_rates(),
             memory_bytes: PROGRAM_BYTES
                 + parameters * bytes_per_parameter
                 + recipe.data.batch_size * outputs * BYTES_PER_CONVOLUTION_OUTPUT,
             recipe_hash: recipe.hash(),
         }
     }
+}
+
+/// A point of the learning-rate curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RateAt {
+    /// Finished steps.
+    pub step: u64,
+    /// Rate of the step after them.
+    pub learning_rate: f64,
 }
 
 /// The plan in figures, for `--dry-run`.
@@ -502,6 +669,9 @@ pub struct PlanSummary {
     /// What the network starts from, if not from random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// What the network learns from beside the labels, if there is something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
     /// Trainable parameters.
     pub parameters: usize,
     /// Multiply-adds of one image.
@@ -512,6 +682,9 @@ pub struct PlanSummary {
     pub highest_learning_rate: f64,
     /// Learning rate of the last step.
     pub last_learning_rate: f64,
+    /// Learning rates at even distances over the run, the first and the last step among them; those of a plateau schedule as if
+    /// there never were one.
+    pub learning_rates: Vec<RateAt>,
     /// Estimate of the memory that a step takes, bytes.
     pub memory_bytes: usize,
     /// Hash of the recipe.
@@ -549,6 +722,10 @@ impl std::fmt::Display for PlanSummary {
             ("memory", format!("about {} MiB for a step", self.memory_bytes.div_ceil(1 << 20))),
             ("recipe", self.recipe_hash.chars().take(16).collect()),
         ];
+        // From the last to the first, so that each finds its place.
+        if let Some(teacher) = &self.teacher {
+            rows.insert(3, ("teacher", teacher.clone()));
+        }
         if let Some(weights) = &self.weights {
             rows.insert(3, ("weights", weights.clone()));
         }
@@ -559,5 +736,13 @@ impl std::fmt::Display for PlanSummary {
             write!(f, "{name:<14} {value}")?;
         }
         Ok(())
+    }
+}
+
+impl PlanSummary {
+    /// The learning-rate curve as text.
+    pub fn learning_rate_chart(&self) -> String {
+        let rates: Vec<f64> = self.learning_rates.iter().map(|point| point.learning_rate).collect();
+        text_chart(&rates, |rate| format!("{rate:.1e}"), ["learning rate", &format!("epoch {}", self.total_epochs)])
     }
 }

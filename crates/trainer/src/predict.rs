@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use burn::tensor::Device;
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{sigmoid, softmax};
 use ghostnet::{FoldedGhostNet, GhostNet};
 use imageset::{Batch, DecodeLimits, Pipeline};
 use rand::SeedableRng;
@@ -19,7 +19,7 @@ use crate::weights::ModelCard;
 pub struct Guess {
     /// Class name.
     pub class: String,
-    /// Softmax of its score, 0 to 1.
+    /// Softmax of its score, or its sigmoid where classes are no alternatives; 0 to 1.
     pub probability: f32,
 }
 
@@ -64,7 +64,8 @@ impl Predictor {
             skipped: Vec::new(),
         };
         let logits = self.model.forward(batch::images(batch, &self.card.normalization, &self.device));
-        let probabilities: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
+        let probabilities = if self.card.independent_classes { sigmoid(logits) } else { softmax(logits, 1) };
+        let probabilities: Vec<f32> = probabilities.into_data().iter::<f32>().collect();
         let mut guesses: Vec<Guess> = self
             .card
             .classes

@@ -13,6 +13,8 @@ pub enum Purpose {
     Mix,
     /// Dropout on the device.
     Dropout,
+    /// Noise of the learning rate, by epoch instead of step.
+    LearningRateNoise,
 }
 
 impl Purpose {
@@ -21,6 +23,7 @@ impl Purpose {
             Self::Weights => "weights",
             Self::Mix => "mix",
             Self::Dropout => "dropout",
+            Self::LearningRateNoise => "learning rate noise",
         }
     }
 }

@@ -12,11 +12,12 @@ mod built_in;
 mod checkpoint;
 mod data;
 mod difference;
+mod distill;
 mod document;
 mod error;
 mod eval;
 #[cfg(test)]
-mod example;
+pub(crate) mod example;
 mod finetune;
 mod model;
 mod optimizer;
@@ -35,13 +36,14 @@ use toml_edit::Document;
 pub use self::built_in::BUILT_IN;
 pub use self::checkpoint::Checkpoint;
 pub use self::data::Data;
+pub use self::distill::Distill;
 pub use self::error::{RecipeError, Shown};
 pub use self::eval::Eval;
 pub use self::finetune::{Finetune, MOST_FROZEN_STAGES};
 pub use self::model::{Model, Variant};
 pub use self::optimizer::{Optimizer, OptimizerKind};
-pub use self::schedule::{Schedule, ScheduleKind};
-pub use self::train::{Bce, Ema, Mix, Precision, Train};
+pub use self::schedule::{Noise, Schedule, ScheduleKind};
+pub use self::train::{Bce, ClassWeights, Ema, Mix, Precision, Stage, Train};
 
 use self::assignment::Assignment;
 use self::document::Place;
@@ -70,6 +72,9 @@ pub struct Recipe {
     /// How a network that was trained before is taught other images; a network starts from random weights if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finetune: Option<Finetune>,
+    /// Another network to learn from beside the labels; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
     /// When the run is saved.
     #[serde(default)]
     pub checkpoint: Checkpoint,
@@ -179,6 +184,11 @@ fn violation_fault(text: &str, violation: Violation) -> Fault {
     Fault { span, message }
 }
 
+/// Whether a key need not be written: one that came later leaves the recipes of before, and their hashes, as they were.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Recipe {
     /// The first value that cannot be meant.
     fn check(&self) -> Result<(), Violation> {
@@ -188,19 +198,30 @@ impl Recipe {
         self.optimizer.check()?;
         self.schedule.check(self)?;
         self.finetune.as_ref().map_or(Ok(()), Finetune::check)?;
+        self.distill.as_ref().map_or(Ok(()), Distill::check)?;
         self.checkpoint.check()?;
         self.eval.check()?;
         require(self.seed <= i64::MAX as u64, "seed", || format!("`seed` must be at most {}", i64::MAX))
     }
 
+    /// The rate that the schedule starts from, scaled to the images of a step if the recipe asks for that.
+    pub fn learning_rate(&self) -> f64 {
+        let rate = self.optimizer.learning_rate;
+        let images = self.data.batch_size * self.train.accumulate;
+        self.optimizer.lr_per.map_or(rate, |per| rate * images as f64 / per as f64)
+    }
+
     /// The recipe without what does not change the steps of a run: `data.workers`, `data.path`, `finetune.weights`
-    /// (a run remembers what is in the file), when the run is saved, and `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
+    /// and `distill.teacher` (a run remembers what is in the files), when the run is saved, and `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
     pub fn identity(&self) -> Self {
         let mut recipe = self.clone();
         recipe.data.workers = None;
         recipe.data.path = None;
         if let Some(finetune) = &mut recipe.finetune {
             finetune.weights = None;
+        }
+        if let Some(distill) = &mut recipe.distill {
+            distill.teacher = None;
         }
         recipe.data.on_corrupt = OnCorrupt::default();
         recipe.checkpoint = Checkpoint::default();

@@ -143,15 +143,20 @@ fn unused_name(path: &Path) -> PathBuf {
 
 /// Writes a file so that a reader, or a crash, finds the old or the new contents, never a part.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temporary = path.with_extension("tmp");
+    let name = path.file_name().with_context(|| format!("`{}` is no file name", path.display()))?;
+    let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
+    // The parent of a bare name is the empty path.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         let mut file = fs_err::File::create(&temporary)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.sync_all()?;
         fs_err::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), sync_directory)
+        sync_directory(folder)
     };
-    write().inspect_err(|_| drop(fs_err::remove_file(&temporary))).context("cannot write to the run directory")
+    write()
+        .inspect_err(|_| drop(fs_err::remove_file(&temporary)))
+        .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Makes a rename or a new entry last. Directories can be synced on Unix only.

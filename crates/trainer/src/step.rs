@@ -9,7 +9,7 @@ use ghostnet_kernels::{global_norm, in_thread_pool};
 
 use crate::ema::{Ema, EmaRule};
 use crate::finetune::{CLASSIFIER, stages_to_head};
-use crate::loss::Loss;
+use crate::loss::{Distillation, Loss};
 use crate::optimizer::{Optimizer, Parameter};
 
 /// Images and soft targets on the device.
@@ -19,6 +19,8 @@ pub struct MicroBatch {
     pub images: Tensor<4>,
     /// `[batch, num_classes]`
     pub targets: Tensor<2>,
+    /// The scores of a network to learn from, `[batch, num_classes]`.
+    pub teacher: Option<Tensor<2>>,
 }
 
 /// What a step needs beside the network and its data.
@@ -28,6 +30,8 @@ pub struct StepSettings {
     pub learning_rate: f64,
     /// What is minimised.
     pub loss: Loss,
+    /// How a teacher's scores count, where a batch has them.
+    pub distillation: Distillation,
     /// Largest norm of all gradients together.
     pub clip_norm: Option<f64>,
     /// Largest norm of a gradient as a share of its parameter's, output by output; see [`adaptive_clip`].
@@ -44,6 +48,7 @@ impl Default for StepSettings {
         Self {
             learning_rate: 0.0,
             loss: Loss::default(),
+            distillation: Distillation::default(),
             clip_norm: None,
             adaptive_clip: None,
             layer_decay: 1.0,
@@ -126,8 +131,16 @@ impl Trainee {
         let mut gradients = GradientSum::default();
         let mut loss_sum = 0.0;
         let num_batches = batches.len() as f64;
-        for MicroBatch { images, targets } in batches {
-            let loss = settings.loss.of(self.model.forward(images), targets).div_scalar(num_batches);
+        for MicroBatch { images, targets, teacher } in batches {
+            let logits = self.model.forward(images);
+            let loss = match teacher {
+                None => settings.loss.of(logits, targets),
+                Some(teacher) => {
+                    let of_labels = settings.loss.of(logits.clone(), targets);
+                    settings.distillation.add(of_labels, logits, teacher)
+                }
+            };
+            let loss = loss.div_scalar(num_batches);
             loss_sum += f64::from(loss.clone().into_scalar::<f32>()); // waits for the device
             gradients.add(&self.model, loss.backward());
         }
@@ -219,22 +232,17 @@ impl ModuleMapper for Update<'_> {
             let shape = tensor.dims();
             let value: Tensor<1> = tensor.without_autodiff().flatten(0, D - 1);
             let StepSettings { learning_rate, layer_decay, adaptive_clip: factor, .. } = self.settings;
+            let outputs = (D > 1).then_some(shape[0]);
             // As in timm, the classifier is left out.
             let gradient = match factor.filter(|_| !name.starts_with(CLASSIFIER)) {
                 Some(factor) => {
-                    let outputs = if D > 1 { shape[0] } else { 1 };
+                    let outputs = outputs.unwrap_or(1);
                     let rows = [outputs, value.dims()[0] / outputs];
                     adaptive_clip(value.clone().reshape(rows), gradient.reshape(rows), factor).flatten(0, 1)
                 }
                 None => gradient,
             };
-            let parameter = Parameter {
-                name,
-                value,
-                gradient,
-                // Norms and biases are not decayed.
-                decays: D > 1,
-            };
+            let parameter = Parameter { name, value, gradient, outputs };
             let share = layer_decay.powi(stages_to_head(name) as i32);
             let value = self.optimizer.update(parameter, learning_rate * share);
             value.reshape(shape).autodiff().require_grad()

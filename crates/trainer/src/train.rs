@@ -5,16 +5,15 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use imageset::{Batch, LoaderError};
+use imageset::LoaderError;
 
-use crate::batch;
 use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
 use crate::device::ChosenDevice;
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{Event, FinishReason};
+use crate::feed::{Feed, StepInput};
 use crate::finetune::Pretrained;
 use crate::interrupt::Interrupt;
-use crate::loss;
 use crate::observe::{ConsoleObserver, JsonlObserver, Observer, Output, TensorBoardObserver};
 use crate::plan::Plan;
 use crate::random::{self, Purpose};
@@ -51,30 +50,25 @@ pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outc
     let Some((mut run, mut trainee)) = Run::begin(plan, surroundings)? else {
         return Ok(Outcome::AlreadyCompleted);
     };
+    let mut feed = Feed::new(plan, run.device)?;
     run.tell(run.start_event())?;
     loop {
         if let Some(outcome) = run.end_step(&trainee)? {
             return Ok(outcome);
         }
-        let step = run.progress.step;
-        let mut batches = run.batches();
-        while plan.epoch_of(run.progress.step) == plan.epoch_of(step) {
-            let micro_batches = match run.next_micro_batches(&mut batches) {
-                Ok(micro_batches) => micro_batches,
-                Err(error) => return run.stop_at_error(&trainee, error),
-            };
-            let settings = plan.step_settings(run.progress.step);
-            match trainee.step(micro_batches, settings) {
-                Ok((stepped, report)) => {
-                    trainee = stepped;
-                    run.progress.step += 1;
-                    run.stepped(report.loss, report.gradient_norm, settings.learning_rate)?;
-                }
-                Err(error) => return run.stop_at_non_finite(&error),
+        let micro_batches = match feed.next(run.progress.step) {
+            Ok(input) => run.fed(input),
+            Err(error) => return run.stop_at_error(&trainee, error),
+        };
+        let decays = run.progress.plateau.map_or(0, |plateau| plateau.decays);
+        let settings = plan.step_settings(run.progress.step, decays);
+        match trainee.step(micro_batches, settings) {
+            Ok((stepped, report)) => {
+                trainee = stepped;
+                run.progress.step += 1;
+                run.stepped(report.loss, report.gradient_norm, settings.learning_rate)?;
             }
-            if let Some(outcome) = run.end_step(&trainee)? {
-                return Ok(outcome);
-            }
+            Err(error) => return run.stop_at_non_finite(&error),
         }
     }
 }
@@ -125,6 +119,13 @@ impl<'a> Run<'a> {
                 }
                 if plan.is_complete(&progress) {
                     return Ok(None);
+                }
+                if progress.teacher_fingerprint != teacher_fingerprint(plan) {
+                    bail!(
+                        "the teacher is not the one that this run began with\n\n\
+                         hint: `recipe.toml` of the run names its file; a run that was named may have a better checkpoint since. \
+                         Or start over with `--fresh`"
+                    );
                 }
                 if progress.weights_fingerprint != weights_fingerprint(plan) {
                     let given = plan.pretrained.as_ref().map_or("none".to_string(), Pretrained::place);
@@ -184,36 +185,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The rest of the epoch, from the current step on.
-    fn batches(&self) -> imageset::EpochIter {
-        let step_in_epoch = self.progress.step % self.plan.steps_per_epoch;
-        let first_batch = step_in_epoch as usize * self.plan.recipe.train.accumulate;
-        self.plan.train_loader.epoch(self.plan.epoch_of(self.progress.step), first_batch)
-    }
-
-    /// Batches of the next step, on the device and mixed.
-    fn next_micro_batches(&mut self, batches: &mut imageset::EpochIter) -> anyhow::Result<Vec<MicroBatch>> {
-        let plan = self.plan;
-        let step = self.progress.step;
-        let mut random = random::stream(plan.recipe.seed, Purpose::Mix, step);
-        self.device.seed(random::derived_seed(plan.recipe.seed, Purpose::Dropout, step));
-        (0..plan.recipe.train.accumulate)
-            .map(|_| {
-                let batch: Batch = batches.next().context("the loader ended before the epoch")??;
-                self.counted_images += batch.labels.len();
-                let names = batch.skipped.iter().map(|(name, reason)| format!("{name}: {reason}"));
-                self.progress.num_skipped += batch.skipped.len() as u64;
-                let room = MAX_NAMES.saturating_sub(self.progress.skipped.len());
-                self.progress.skipped.extend(names.take(room));
-                let size = batch.image_size as usize;
-                let num_classes = plan.data.classes.len();
-                let targets = loss::one_hot(&batch.labels, num_classes, plan.recipe.train.label_smoothing, self.device);
-                let images = batch::images(batch, &plan.normalization, self.device);
-                let mix = plan.mix_policy(step).draw(size, size, &mut random);
-                let (images, targets) = mix.apply(images, targets);
-                Ok(MicroBatch { images, targets })
-            })
-            .collect()
+    /// Counts the images of a step and notes those that were passed over.
+    fn fed(&mut self, input: StepInput) -> Vec<MicroBatch> {
+        self.counted_images += input.num_images;
+        self.progress.num_skipped += input.skipped.len() as u64;
+        let names = input.skipped.into_iter().map(|(name, reason)| format!("{name}: {reason}"));
+        let room = MAX_NAMES.saturating_sub(self.progress.skipped.len());
+        self.progress.skipped.extend(names.take(room));
+        input.micro_batches
     }
 
     /// Notes a step and tells of it if it is time.
@@ -328,6 +307,9 @@ impl<'a> Run<'a> {
         let best = top1.filter(|top1| self.progress.best.is_none_or(|best| *top1 > best.top1));
         // While the head trains alone nothing is settled yet.
         self.progress.evaluations_since_best += u64::from(self.plan.counts_for_patience(step));
+        if let Some(top1) = top1 {
+            self.plan.observe_plateau(&mut self.progress.plateau, top1);
+        }
         if let Some(top1) = best {
             self.progress.best = Some(Best { step, top1 });
             self.progress.evaluations_since_best = 0;
@@ -390,7 +372,7 @@ impl<'a> Run<'a> {
 }
 
 /// The network that a run starts with.
-fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
+pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
     device.seed(random::derived_seed(plan.recipe.seed, Purpose::Weights, 0));
     let fresh = plan.model.init(&device.clone().autodiff());
     let model = match &plan.pretrained {
@@ -402,6 +384,10 @@ fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
 
 fn weights_fingerprint(plan: &Plan) -> Option<String> {
     plan.pretrained.as_ref().map(|pretrained| pretrained.fingerprint.clone())
+}
+
+fn teacher_fingerprint(plan: &Plan) -> Option<String> {
+    plan.teacher.as_ref().map(|teacher| teacher.fingerprint.clone())
 }
 
 fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Progress {
@@ -419,6 +405,8 @@ fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Prog
         recipe_hash: plan.recipe.hash(),
         data_fingerprint,
         weights_fingerprint: weights_fingerprint(plan),
+        teacher_fingerprint: teacher_fingerprint(plan),
+        plateau: None,
         device,
     }
 }

@@ -31,6 +31,10 @@ pub struct ModelCard {
     pub stem_stride: usize,
     /// Class names in the order of the logits.
     pub classes: Vec<String>,
+    /// Whether each class was trained as a question of its own: its probability is then the sigmoid of its score rather than a
+    /// share of all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub independent_classes: bool,
     /// Height and width of the images, pixels.
     pub image_size: u32,
     /// Applied to an image before it goes in, in order.
@@ -177,7 +181,7 @@ pub fn encode_model(model: &GhostNet, card: &ModelCard) -> Result<Vec<u8>, Strin
 }
 
 /// A model file's contents before they become a network on a device.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ModelFile {
     path: PathBuf,
     /// What the file says of itself.

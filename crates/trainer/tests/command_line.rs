@@ -33,7 +33,7 @@ fn every_built_in_recipe_makes_a_plan() {
     let scene = Scene::new();
     scene.train("trained", &["--set", "model.width=1.0", "--set", "train.total={steps=1}", "--set", "schedule={}"]);
     for (name, _) in trainer::recipe::BUILT_IN {
-        // The published recipes ask for 256 images in a batch and more: let 24 images do.
+        // The published recipes ask for 1,024 images in a step and more: let 24 images do.
         let args = [
             "--config",
             name,
@@ -41,7 +41,7 @@ fn every_built_in_recipe_makes_a_plan() {
             "photos",
             "--dry-run",
             "--set",
-            "data.batch_size=6",
+            "data.batch_size=3",
             "--set",
             "model.num_classes=3",
         ];

@@ -58,7 +58,8 @@ fn forward_gradients_and_one_step_agree_with_the_cpu() {
     // Without momentum and with rate 1 a step's change of the weights is the gradient.
     let stepped = |device: &Device, rule: Rule, learning_rate: f64| {
         let model = model(&device.clone().autodiff(), Some(state.clone()));
-        let batch = MicroBatch { images: images(device), targets: one_hot(&[1, 3, 0, 2], 4, 0.1, device) };
+        let batch =
+            MicroBatch { images: images(device), targets: one_hot(&[1, 3, 0, 2], 4, 0.1, device), teacher: None };
         let settings = StepSettings { learning_rate, clip_norm: Some(5.0), ..StepSettings::default() };
         let trainee = Trainee::new(model, Optimizer::new(rule, 1e-2));
         let (trainee, report) = trainee.step(vec![batch], settings).expect("finite");

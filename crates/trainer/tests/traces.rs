@@ -7,8 +7,8 @@ mod uniform;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
-use trainer::loss::{Loss, one_hot};
-use trainer::mix::{Mix, PixelBox};
+use trainer::loss::{Distillation, Loss, one_hot};
+use trainer::mix::{BatchMix, Mix, PixelBox};
 use trainer::optimizer::{Optimizer, Parameter, Rule};
 use trainer::step::{MicroBatch, StepSettings, Trainee, adaptive_clip, clip_factor};
 
@@ -46,7 +46,7 @@ fn optimizers_take_pytorchs_steps() {
     let traces = traces();
     let device = Device::flex();
     let cases = traces["optimizers"].as_object().expect("cases");
-    assert_eq!(cases.len(), 10);
+    assert_eq!(cases.len(), 12);
     for (name, case) in cases {
         let hyper = &case["hyper"];
         let number = |key: &str| hyper[key].as_f64().unwrap_or(0.0);
@@ -59,6 +59,9 @@ fn optimizers_take_pytorchs_steps() {
             Some("adamw") => Rule::AdamW { betas: betas(), epsilon: number("eps") },
             Some("lamb") => Rule::Lamb { betas: betas(), epsilon: number("eps") },
             Some("lion") => Rule::Lion { betas: betas() },
+            Some("muon") => {
+                Rule::Muon { momentum, nesterov: hyper["nesterov"] == true, betas: [0.9, 0.999], epsilon: 1e-8 }
+            }
             Some("rmsprop") => Rule::RmspropTf { alpha: number("alpha"), epsilon: number("eps"), momentum },
             _ => Rule::Sgd { momentum, nesterov: hyper["nesterov"].as_bool().unwrap_or(false) },
         };
@@ -83,7 +86,7 @@ fn optimizers_take_pytorchs_steps() {
                     name: parameter,
                     value: value.clone(),
                     gradient: gradient.mul_scalar(factor),
-                    decays: true,
+                    outputs: Some(if *parameter == "p0" { 3 } else { 1 }),
                 };
                 *value = optimizer.update(update, learning_rate);
                 let what = format!("{name}, step {}, {parameter}", step + 1);
@@ -103,11 +106,12 @@ fn an_optimizers_state_written_and_read_gives_the_same_steps() {
         Rule::RmspropTf { alpha: 0.9, epsilon: 1e-3, momentum: 0.9 },
         Rule::Lamb { betas, epsilon: 1e-6 },
         Rule::Lion { betas },
+        Rule::Muon { momentum: 0.95, nesterov: true, betas, epsilon: 1e-8 },
     ] {
         let step = |optimizer: &mut Optimizer, value: Tensor<1>, index: usize| {
             optimizer.begin_step();
             let gradient = Tensor::from_floats(signed(&format!("g{index}"), 7, 1.0).as_slice(), &device);
-            optimizer.update(Parameter { name: "a.b", value, gradient, decays: true }, 0.1)
+            optimizer.update(Parameter { name: "a.b", value, gradient, outputs: Some(7) }, 0.1)
         };
         let mut whole = Optimizer::new(rule, 0.01);
         let start = Tensor::<1>::from_floats(signed("p", 7, 1.0).as_slice(), &device);
@@ -127,6 +131,17 @@ fn losses_and_their_gradients_are_pytorchs() {
     let hard = |smoothing| one_hot(&labels, 5, smoothing, &device);
     let mixed: Vec<f32> = numbers(&losses["mixed_targets"]).into_iter().map(|share| share as f32).collect();
     let mixed = Tensor::from_data(TensorData::new(mixed, [4, 5]), &device);
+    let teacher = Tensor::<2>::from_data(TensorData::new(signed("teacher", 20, 3.0), [4, 5]), &device);
+    let class_weights = Tensor::<1>::from_floats([0.5, 1.0, 2.0, 0.25, 1.25], &device).reshape([1, 5]);
+    let check = |name: &str, loss: &dyn Fn(Tensor<2>) -> Tensor<1>| {
+        let logits = TensorData::new(signed("logits", 20, 3.0), [4, 5]);
+        let logits = Tensor::<2>::from_data(logits, &device).require_grad();
+        let loss = loss(logits.clone());
+        let case = &losses["cases"][name];
+        assert_close(name, &values(&loss), &numbers(&case["loss"]), 1e-6);
+        let gradient = logits.grad(&loss.backward()).expect("a gradient");
+        assert_close(name, &values(&gradient), &numbers(&case["grad"]), 1e-6);
+    };
     let binary = |threshold, sum_classes| Loss::BinaryCrossEntropy { threshold, sum_classes };
     for (name, loss, targets) in [
         ("ce", Loss::CrossEntropy, hard(0.0)),
@@ -134,16 +149,19 @@ fn losses_and_their_gradients_are_pytorchs() {
         ("soft_ce_mixed", Loss::CrossEntropy, mixed.clone()),
         ("bce_smoothing_0.1", binary(None, false), hard(0.1)),
         ("bce_smoothing_0.1_sum_classes", binary(None, true), hard(0.1)),
-        ("bce_mixed_threshold_0.2", binary(Some(0.2), false), mixed),
+        ("bce_mixed_threshold_0.2", binary(Some(0.2), false), mixed.clone()),
+        ("ce_weighted_mixed", Loss::CrossEntropy, mixed * class_weights),
     ] {
-        let logits = TensorData::new(signed("logits", 20, 3.0), [4, 5]);
-        let logits = Tensor::<2>::from_data(logits, &device).require_grad();
-        let loss = loss.of(logits.clone(), targets);
-        let case = &losses["cases"][name];
-        assert_close(name, &values(&loss), &numbers(&case["loss"]), 1e-6);
-        let gradient = logits.grad(&loss.backward()).expect("a gradient");
-        assert_close(name, &values(&gradient), &numbers(&case["grad"]), 1e-6);
+        check(name, &|logits| loss.of(logits, targets.clone()));
     }
+    let distillation = |temperature| Distillation { temperature, weight: 1.0, task_weight: 1.0 };
+    for (name, temperature) in [("kd_kl_T1", 1.0), ("kd_kl_T4", 4.0)] {
+        check(name, &|logits| distillation(temperature).of_teacher(logits, teacher.clone()));
+    }
+    check("ce_smoothing_0.1_plus_kd_kl_T4", &|logits| {
+        let of_labels = Loss::CrossEntropy.of(logits.clone(), hard(0.1));
+        distillation(4.0).add(of_labels, logits, teacher.clone())
+    });
 }
 
 #[test]
@@ -188,8 +206,11 @@ fn stepped(weight_decay: f64, batches: usize) -> Vec<ghostnet::NamedTensor> {
         .collect();
     let network = network.load_state(tensors).expect("the same network");
     let images = TensorData::new(signed("images", 4 * 3 * 32 * 32, 1.0), [4, 3, 32, 32]);
-    let batch =
-        MicroBatch { images: Tensor::from_data(images, &device), targets: one_hot(&[0, 1, 2, 1], 3, 0.1, &device) };
+    let batch = MicroBatch {
+        images: Tensor::from_data(images, &device),
+        targets: one_hot(&[0, 1, 2, 1], 3, 0.1, &device),
+        teacher: None,
+    };
     let rule = Rule::Sgd { momentum: 0.9, nesterov: true };
     let settings = StepSettings { learning_rate: 0.5, ..StepSettings::default() };
     let trainee = Trainee::new(network, Optimizer::new(rule, weight_decay));
@@ -225,12 +246,28 @@ fn mixup_and_cutmix_mix_images_and_targets_as_timm_does() {
         let images = TensorData::new(signed("mix_x", 4 * 2 * 6 * 5, 1.0), [4, 2, 6, 5]);
         let images = Tensor::<4>::from_data(images, &device);
         let targets = one_hot(&labels, 5, 0.1, &device);
+        let flags = |key: &str| case[key].as_array().map(|flags| flags.iter().map(|flag| flag == true).collect());
         let corners: Vec<usize> =
             numbers(&case["boxes_yl_yh_xl_xh"]).into_iter().map(|corner| corner as usize).collect();
-        let mix = match (corners.as_slice(), numbers(&case["lam_drawn"])[0]) {
-            (&[top, bottom, left, right], _) => Mix::cut(PixelBox { top, bottom, left, right }, 6, 5),
-            (_, 1.0) => Mix::None,
-            (_, share) => Mix::Mixup { share },
+        let mut boxes = corners.chunks_exact(4);
+        let cuts: Vec<bool> = flags("use_cutmix").unwrap_or(vec![case["use_cutmix"] == true]);
+        let mixes = numbers(&case["lam_drawn"]).into_iter().zip(cuts).map(|(share, is_cut)| match (is_cut, share) {
+            (true, _) => {
+                let Some(&[top, bottom, left, right]) = boxes.next() else { panic!("{name} has too few boxes") };
+                Mix::cut(PixelBox { top, bottom, left, right }, 6, 5)
+            }
+            (false, 1.0) => Mix::None,
+            (false, share) => Mix::Mixup { share },
+        });
+        let mut mixes: Vec<Mix> = mixes.collect();
+        let mix = match case["mode"].as_str() {
+            Some("batch") => BatchMix::Whole(mixes[0]),
+            Some("pair") => {
+                let partners: Vec<Mix> = mixes.iter().rev().copied().collect();
+                mixes.extend(partners);
+                BatchMix::Each(mixes)
+            }
+            _ => BatchMix::Each(mixes),
         };
         let (images, targets) = mix.apply(images, targets);
         assert_close(&format!("{name} images"), &values(&images), &numbers(&case["x"]), 1e-6);

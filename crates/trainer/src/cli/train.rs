@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted};
-use crate::device;
+use crate::device::{self, DeviceChoice};
 use crate::interrupt::Interrupt;
+use crate::lr_find::{STEPS, find_learning_rate};
 use crate::observe::{ConsoleObserver, Output};
 use crate::plan::{Inputs, Plan};
 use crate::recipe;
@@ -25,6 +26,9 @@ pub(super) struct TrainArgs {
     /// Start from what was trained before: a run (its best checkpoint), a checkpoint, or a model file
     #[arg(long, value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
     weights: Option<PathBuf>,
+    /// Learn from another network too: a run (its best checkpoint), a checkpoint, or a model file
+    #[arg(long, value_name = "TEACHER", value_hint = ValueHint::AnyPath)]
+    teacher: Option<PathBuf>,
     /// Where the run goes; a run that is there goes on [default: runs/RECIPE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
@@ -36,9 +40,12 @@ pub(super) struct TrainArgs {
     /// Start over; a run that is there is moved aside
     #[arg(long)]
     fresh: bool,
-    /// Print the plan and stop
+    /// Print the plan and the curve of the learning rate, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Try learning rates from low to high in a hundred steps, show the loss, and stop; nothing is written
+    #[arg(long, conflicts_with = "dry_run")]
+    lr_find: bool,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -58,18 +65,41 @@ fn default_directory(recipe: &str, data: Option<&Path>) -> PathBuf {
     Path::new("runs").join(folder).join(name)
 }
 
+/// The range test for the learning rate.
+fn find_rate(
+    plan: &Plan,
+    choice: DeviceChoice,
+    format: FormatArgs,
+    global: GlobalArgs,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::listen()?;
+    let device = device::choose(choice)?;
+    if !global.quiet {
+        output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
+    }
+    let Some(found) = find_learning_rate(plan, &device.device, &|| interrupt.requested())? else {
+        return Ok(interrupted());
+    };
+    format.print(&found, ToString::to_string)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = recipe::load(&args.config, &args.set)?;
     let out = args.out.unwrap_or_else(|| default_directory(&loaded.name, args.data.data.as_deref()));
-    let plan = Plan::new(loaded.recipe, Inputs { data: args.data.data, weights: args.weights })?;
+    let plan = Plan::new(loaded.recipe, Inputs { data: args.data.data, weights: args.weights, teacher: args.teacher })?;
     if !global.quiet {
         for warning in &plan.data.warnings {
             output.line(&format!("warning: {warning}"));
         }
     }
     if args.dry_run {
-        args.format.print(&plan.summary(), ToString::to_string)?;
+        args.format.print(&plan.summary(), |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.lr_find {
+        return find_rate(&plan, args.device.device, args.format, global, output);
     }
     // From here on Ctrl-C means: save, then stop.
     let interrupt = Interrupt::listen()?;

@@ -267,7 +267,7 @@ mod tests {
           |
           | optimizer.lerning_rate=0.5
           |           ^^^^^^^^^^^^
-        unknown field `lerning_rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
+        unknown field `lerning_rate`, expected one of `kind`, `learning_rate`, `lr_per`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
 
         hint: did you mean `learning_rate`?
         ");
@@ -276,7 +276,7 @@ mod tests {
           |
           | optimiser.kind=sgd
           | ^^^^^^^^^
-        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `finetune`, `checkpoint`, `eval`
+        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `finetune`, `distill`, `checkpoint`, `eval`
 
         hint: did you mean `optimizer`?
         ");
@@ -292,7 +292,7 @@ mod tests {
           |
           | optimizer.kind=shampoo
           |                ^^^^^^^
-        unknown variant `shampoo`, expected one of `sgd`, `adamw`, `rmsprop_tf`, `lamb`, `lion`
+        unknown variant `shampoo`, expected one of `sgd`, `adamw`, `rmsprop_tf`, `lamb`, `lion`, `muon`
         ");
         assert_snapshot!(set_message(&["model.width=-1"]), @r"
         invalid argument `--set model.width=-1`
@@ -348,7 +348,7 @@ mod tests {
            |
         16 | rate = 0.1
            | ^^^^
-        unknown field `rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
+        unknown field `rate`, expected one of `kind`, `learning_rate`, `lr_per`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
         ");
     }
 }

@@ -9,6 +9,12 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("imagenet/ghostnet_0.5x.toml", include_str!("../../../../configs/imagenet/ghostnet_0.5x.toml")),
     ("imagenet/ghostnet_1.3x.toml", include_str!("../../../../configs/imagenet/ghostnet_1.3x.toml")),
     ("imagenet/ghostnet_1x.toml", include_str!("../../../../configs/imagenet/ghostnet_1x.toml")),
+    ("imagenet/ghostnet_1x_360_epochs.toml", include_str!("../../../../configs/imagenet/ghostnet_1x_360_epochs.toml")),
+    ("imagenet/ghostnet_1x_rmsprop.toml", include_str!("../../../../configs/imagenet/ghostnet_1x_rmsprop.toml")),
+    (
+        "imagenet/ghostnet_1x_small_model.toml",
+        include_str!("../../../../configs/imagenet/ghostnet_1x_small_model.toml"),
+    ),
 ];
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use imageset::{Interpolation, OnCorrupt, Pipeline, SourceKind, Transform};
+use imageset::{Interpolation, OnCorrupt, Pipeline, Sampling, SourceKind, Transform};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::is_default;
 use super::violation::{Violation, require};
 
 /// Where images come from and what is done to them. Required: `batch_size` and `image_size`.
@@ -22,6 +23,10 @@ pub struct Data {
     pub val_fraction: f64,
     /// Images in a batch. Batch norm sees one batch at a time, whatever `train.accumulate` is.
     pub batch_size: usize,
+    /// Which training images an epoch shows: each once (`shuffled`), as many of each class (`balanced`), or fewer of them several
+    /// times (`{ repeated = 3 }`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sampling: Sampling,
     /// Threads that decode and transform images, 0 for the calling one; from the machine if absent. Does not change
     /// the result.
     pub workers: Option<usize>,

@@ -217,7 +217,7 @@ mod tests {
         assert_snapshot!(error, @r"
         cannot find the recipe `ghostnet_2x.toml`
           tried: `ghostnet_2x.toml`, `configs/ghostnet_2x.toml`
-          built in: `cifar10.toml`, `fashion_mnist.toml`, `finetune.toml`, `ghostnet_1x.toml`, `imagenet/ghostnet_0.5x.toml`, `imagenet/ghostnet_1.3x.toml`, `imagenet/ghostnet_1x.toml`
+          built in: `cifar10.toml`, `fashion_mnist.toml`, `finetune.toml`, `ghostnet_1x.toml`, `imagenet/ghostnet_0.5x.toml`, `imagenet/ghostnet_1.3x.toml`, `imagenet/ghostnet_1x.toml`, `imagenet/ghostnet_1x_360_epochs.toml`, `imagenet/ghostnet_1x_rmsprop.toml`, `imagenet/ghostnet_1x_small_model.toml`
 
         hint: did you mean `ghostnet_1x.toml`?
         ");
@@ -231,7 +231,7 @@ mod tests {
            |
         16 | learnig_rate = 0.1
            | ^^^^^^^^^^^^
-        unknown field `learnig_rate`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
+        unknown field `learnig_rate`, expected one of `kind`, `learning_rate`, `lr_per`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
 
         hint: did you mean `learning_rate`?
         ");
@@ -251,7 +251,7 @@ mod tests {
            |
         14 | [optimiser]
            |  ^^^^^^^^^
-        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `finetune`, `checkpoint`, `eval`
+        unknown field `optimiser`, expected one of `seed`, `model`, `data`, `train`, `optimizer`, `schedule`, `finetune`, `distill`, `checkpoint`, `eval`
 
         hint: did you mean `optimizer`?
         ");
@@ -265,7 +265,7 @@ mod tests {
            |
         15 | kind = "sdg"
            |        ^^^^^
-        unknown variant `sdg`, expected one of `sgd`, `adamw`, `rmsprop_tf`, `lamb`, `lion`
+        unknown variant `sdg`, expected one of `sgd`, `adamw`, `rmsprop_tf`, `lamb`, `lion`, `muon`
 
         hint: did you mean `sgd`?
         "#);
@@ -275,7 +275,7 @@ mod tests {
           |
         8 |   { random_crop = {} },
           |     ^^^^^^^^^^^
-        unknown variant `random_crop`, expected one of `random_resized_crop`, `resize`, `center_crop`, `resize_center_crop`, `horizontal_flip`, `color_jitter`, `pad_random_crop`, `random_erasing`
+        unknown variant `random_crop`, expected one of `random_resized_crop`, `resize`, `center_crop`, `resize_center_crop`, `horizontal_flip`, `color_jitter`, `pad_random_crop`, `random_erasing`, `rand_augment`, `auto_augment`, `trivial_augment`, `aug_mix`, `three_augment`
 
         hint: did you mean `pad_random_crop`?
         ");
@@ -373,7 +373,7 @@ mod tests {
            |
         16 | "größe" = 0.1
            | ^^^^^^^
-        unknown field `größe`, expected one of `kind`, `learning_rate`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
+        unknown field `größe`, expected one of `kind`, `learning_rate`, `lr_per`, `momentum`, `nesterov`, `alpha`, `betas`, `epsilon`, `weight_decay`
         "#);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Recipe, RecipeError, parse};
 
 /// A small recipe with every required key.
-pub(super) const SMALL: &str = r#"[model]
+pub(crate) const SMALL: &str = r#"[model]
 width = 0.5
 
 [data]
@@ -28,17 +28,17 @@ every = { epochs = 1 }
 "#;
 
 /// The small recipe as it is.
-pub(super) fn small() -> Recipe {
+pub(crate) fn small() -> Recipe {
     parse("small.toml", SMALL, &[]).expect("the recipe is valid")
 }
 
 /// The small recipe with `--set` arguments.
-pub(super) fn set(sets: &[&str]) -> Result<Recipe, RecipeError> {
+pub(crate) fn set(sets: &[&str]) -> Result<Recipe, RecipeError> {
     parse("small.toml", SMALL, &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())
 }
 
 /// The message for the small recipe with one text in it replaced by another.
-pub(super) fn message(from: &str, to: &str) -> String {
+pub(crate) fn message(from: &str, to: &str) -> String {
     assert!(SMALL.contains(from), "`{from}` is not in the recipe");
     match parse("small.toml", &SMALL.replace(from, to), &[]) {
         Ok(recipe) => panic!("`{to}` is accepted: {recipe:?}"),
@@ -47,7 +47,7 @@ pub(super) fn message(from: &str, to: &str) -> String {
 }
 
 /// The message for the small recipe with `--set` arguments.
-pub(super) fn set_message(sets: &[&str]) -> String {
+pub(crate) fn set_message(sets: &[&str]) -> String {
     match set(sets) {
         Ok(recipe) => panic!("{sets:?} are accepted: {recipe:?}"),
         Err(error) => error.to_string(),

@@ -15,18 +15,21 @@ pub struct Optimizer {
     pub kind: OptimizerKind,
     /// The rate that the schedule starts from, for a step of `data.batch_size` × `train.accumulate` images.
     pub learning_rate: f64,
-    /// `sgd` and `rmsprop_tf`: how much of the last update is kept; [`Self::momentum`] knows the default.
+    /// The images of a step that `learning_rate` is meant for: it is scaled in proportion, arXiv:1706.02677. Taken as it is if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_per: Option<usize>,
+    /// `sgd`, `rmsprop_tf` and `muon`: how much of the last update is kept; [`Self::momentum`] knows the default.
     pub momentum: Option<f64>,
-    /// `sgd` only: whether the gradient is taken ahead of the momentum; [`Self::nesterov`] knows the default.
+    /// `sgd` and `muon`: whether the gradient is taken ahead of the momentum; [`Self::nesterov`] knows the default.
     pub nesterov: Option<bool>,
     /// `rmsprop_tf` only: decay of the average of squares; [`Self::alpha`] knows the default.
     pub alpha: Option<f64>,
-    /// `adamw`, `lamb` and `lion`: decay of the running averages; [`Self::betas`] knows the default.
+    /// `adamw`, `lamb`, `lion` and `muon`: decay of the running averages; [`Self::betas`] knows the default.
     pub betas: Option<[f64; 2]>,
-    /// `adamw`, `lamb` and `rmsprop_tf`: keeps a divisor from zero; [`Self::epsilon`] knows the default.
+    /// `adamw`, `lamb`, `muon` and `rmsprop_tf`: keeps a divisor from zero; [`Self::epsilon`] knows the default.
     pub epsilon: Option<f64>,
     /// Weight decay: added to the gradient by `sgd` and `rmsprop_tf`, to the direction by `lamb`, and apart from both, scaled by the
-    /// rate, by `adamw` and `lion`.
+    /// rate, by `adamw`, `lion` and `muon`.
     #[serde(default = "default::weight_decay")]
     pub weight_decay: f64,
 }
@@ -46,14 +49,23 @@ pub enum OptimizerKind {
     Lamb,
     /// The sign of an average of gradients, arXiv:2302.06675.
     Lion,
+    /// The momentum of each matrix with its singular values brought near to one (kellerjordan.github.io/posts/muon), as long as
+    /// Adam's steps; `adamw` for norms, biases and the classifier.
+    Muon,
 }
 
 /// The defaults of the section: PyTorch's or timm's, but for the epsilon of `rmsprop_tf`, which is that of the published recipes.
 mod default {
     use super::OptimizerKind;
 
-    pub(super) const MOMENTUM: f64 = 0.9;
-    pub(super) const NESTEROV: bool = false;
+    pub(super) fn momentum(kind: OptimizerKind) -> f64 {
+        if kind == OptimizerKind::Muon { 0.95 } else { 0.9 }
+    }
+
+    pub(super) fn nesterov(kind: OptimizerKind) -> bool {
+        kind == OptimizerKind::Muon
+    }
+
     pub(super) const ALPHA: f64 = 0.9;
 
     pub(super) fn betas(kind: OptimizerKind) -> [f64; 2] {
@@ -81,6 +93,7 @@ impl OptimizerKind {
             Self::RmspropTf => "rmsprop_tf",
             Self::Lamb => "lamb",
             Self::Lion => "lion",
+            Self::Muon => "muon",
         }
     }
 
@@ -91,19 +104,20 @@ impl OptimizerKind {
             Self::Adamw | Self::Lamb => &["betas", "epsilon"],
             Self::RmspropTf => &["momentum", "alpha", "epsilon"],
             Self::Lion => &["betas"],
+            Self::Muon => &["momentum", "nesterov", "betas", "epsilon"],
         }
     }
 }
 
 impl Optimizer {
-    /// The momentum, 0.9 if it is not written.
+    /// The momentum; if it is not written 0.95 for `muon`, 0.9 for the others.
     pub fn momentum(&self) -> f64 {
-        self.momentum.unwrap_or(default::MOMENTUM)
+        self.momentum.unwrap_or(default::momentum(self.kind))
     }
 
-    /// Whether `sgd` is Nesterov's, false if it is not written.
+    /// Whether the momentum is Nesterov's; if it is not written true for `muon`, false for `sgd`.
     pub fn nesterov(&self) -> bool {
-        self.nesterov.unwrap_or(default::NESTEROV)
+        self.nesterov.unwrap_or(default::nesterov(self.kind))
     }
 
     /// The decay of the average of squares of `rmsprop_tf`, 0.9 if it is not written.
@@ -116,7 +130,7 @@ impl Optimizer {
         self.betas.unwrap_or(default::betas(self.kind))
     }
 
-    /// The epsilon; if it is not written 1e-8 for `adamw`, 1e-6 for `lamb`, 1e-3 for `rmsprop_tf`.
+    /// The epsilon; if it is not written 1e-8 for `adamw` and `muon`, 1e-6 for `lamb`, 1e-3 for `rmsprop_tf`.
     pub fn epsilon(&self) -> f64 {
         self.epsilon.unwrap_or(default::epsilon(self.kind))
     }
@@ -150,6 +164,9 @@ impl Optimizer {
         }
         require(self.learning_rate.is_finite() && self.learning_rate >= 0.0, "optimizer.learning_rate", || {
             format!("`learning_rate` must be finite and 0 or more, but is {}", self.learning_rate)
+        })?;
+        require(self.lr_per != Some(0), "optimizer.lr_per", || {
+            "`lr_per` must be 1 or more images; leave it out to take `learning_rate` as it is".to_owned()
         })?;
         let momentum = self.momentum();
         require((0.0..1.0).contains(&momentum), "optimizer.momentum", || {

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 use super::violation::{Violation, require};
 use crate::duration::Duration;
+use crate::mix::MixMode;
 
 /// How long is trained, on which targets, and how a step is taken. Required: `total`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,23 +13,38 @@ use crate::duration::Duration;
 pub struct Train {
     /// The length of the run.
     pub total: Duration,
+    /// The run is made longer if it would be shorter: a few images make short epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortest: Option<Duration>,
+    /// The run is made shorter if it would be longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest: Option<Duration>,
     /// The share of each target that is spread evenly over all classes.
     #[serde(default = "default::label_smoothing")]
     pub label_smoothing: f64,
-    /// Binary cross-entropy, each class a question of its own, in place of cross-entropy; arXiv:2110.00476. Off if absent. `predict`
-    /// gives probabilities of classes as alternatives all the same.
+    /// Binary cross-entropy, each class a question of its own, in place of cross-entropy; arXiv:2110.00476. Off if absent, but
+    /// for images with several labels, which need it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bce: Option<Bce>,
     /// Mixup, arXiv:1710.09412: each image is blended with another. Off if absent.
     pub mixup: Option<Mix>,
     /// CutMix, arXiv:1905.04899: a box of each image is taken from another. Off if absent.
     pub cutmix: Option<Mix>,
-    /// The probability that a batch is mixed at all.
+    /// What is mixed in the same way: a `batch`, a `pair` of images, or each image on its own, `elem`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mix_mode: MixMode,
+    /// The probability that what shares a draw is mixed at all.
     #[serde(default = "default::mix_probability")]
     pub mix_probability: f64,
-    /// The probability that a batch to be mixed gets CutMix rather than Mixup, where both are on.
+    /// The probability that what is mixed gets CutMix rather than Mixup, where both are on.
     #[serde(default = "default::switch_probability")]
     pub switch_probability: f64,
+    /// How much the images of each class count in the loss.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub class_weights: ClassWeights,
+    /// Parts of the run with images of another size, before those of `data.image_size`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stage: Vec<Stage>,
     /// Batches whose gradients are averaged into one step.
     #[serde(default = "default::accumulate")]
     pub accumulate: usize,
@@ -55,6 +72,27 @@ pub struct Mix {
     pub alpha: f64,
     /// When it is switched off for the rest of the run; never if absent.
     pub off_after: Option<Duration>,
+}
+
+/// How much the images of each class count in the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    /// As much as any other.
+    #[default]
+    Equal,
+    /// So much that all classes together count the same: `images / (classes · images of the class)`.
+    Balanced,
+}
+
+/// A part of the run with images of another size, arXiv:2104.00298.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Where it ends, counted from the start of the run.
+    pub until: Duration,
+    /// The height and width of its training images, in pixels.
+    pub image_size: u32,
 }
 
 /// Binary cross-entropy.
@@ -120,8 +158,23 @@ mod default {
 }
 
 impl Train {
+    /// The length of the run in steps; an error if `shortest` is above `longest`.
+    pub fn total_steps(&self, steps_per_epoch: u64) -> Result<u64, String> {
+        let to_steps = |duration: Duration| duration.to_whole_steps(steps_per_epoch);
+        let (shortest, longest) = (self.shortest.map_or(0, to_steps), self.longest.map_or(u64::MAX, to_steps));
+        if shortest > longest {
+            return Err(format!(
+                "`train.shortest` is {shortest} steps and `train.longest` {longest}\n\nhint: leave one of them out"
+            ));
+        }
+        Ok(to_steps(self.total).clamp(shortest, longest))
+    }
+
     pub(super) fn check(&self) -> Result<(), Violation> {
         require(!self.total.is_zero(), "train.total", || "`total` must be above 0".to_owned())?;
+        require(self.longest.is_none_or(|longest| !longest.is_zero()), "train.longest", || {
+            "`longest` must be above 0".to_owned()
+        })?;
         require((0.0..1.0).contains(&self.label_smoothing), "train.label_smoothing", || {
             format!("`label_smoothing` must be at least 0 and below 1, but is {}", self.label_smoothing)
         })?;
@@ -158,6 +211,18 @@ impl Train {
         require(self.adaptive_clip.is_none() || self.clip_norm.is_none(), "train.adaptive_clip", || {
             "give `clip_norm` or `adaptive_clip`, not both".to_owned()
         })?;
+        require(self.bce.is_none() || self.class_weights == ClassWeights::Equal, "train.class_weights", || {
+            "`class_weights` goes with cross-entropy, not with `bce`; `data.sampling = \"balanced\"` goes with both"
+                .to_owned()
+        })?;
+        for (index, Stage { until, image_size }) in self.stage.iter().enumerate() {
+            let key = |name: &str| format!("train.stage.{index}.{name}");
+            require(!until.is_zero(), key("until"), || "`until` must be above 0".to_owned())?;
+            // The network halves the image five times.
+            require(*image_size >= 32, key("image_size"), || {
+                format!("`image_size` must be 32 pixels or more, but is {image_size}")
+            })?;
+        }
         require(self.log_every > 0, "train.log_every", || "`log_every` must be 1 or more".to_owned())
     }
 }

@@ -1,0 +1,58 @@
+//! The average of several checkpoints: the weights that a run passes through at its end, taken together, arXiv:1803.05407.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use burn::tensor::{DType, TensorData};
+
+use crate::weights::{ModelCard, ModelFile, encode};
+
+/// Averages model files, each alike, in the order of their training: what is no weight, and the card, is the last one's.
+///
+/// Running statistics of norms are averaged too, as timm's `avg_checkpoints.py` does.
+pub fn average(paths: &[PathBuf]) -> anyhow::Result<(Vec<(String, TensorData)>, ModelCard)> {
+    let Some((last, others)) = paths.split_last() else { bail!("there is nothing to average") };
+    let last = ModelFile::read(last)?;
+    let card = last.card.clone();
+    let mut sums: Vec<(String, TensorData, Option<Vec<f64>>)> = last
+        .into_tensors()
+        .into_iter()
+        .map(|tensor| {
+            let sum = (tensor.data.dtype() == DType::F32).then(|| tensor.data.iter::<f64>().collect());
+            (tensor.name, tensor.data, sum)
+        })
+        .collect();
+    for path in others {
+        let file = ModelFile::read(path)?;
+        let is_alike = (file.card.config(), &file.card.classes, file.card.normalization)
+            == (card.config(), &card.classes, card.normalization);
+        if !is_alike {
+            bail!("`{}` is another network than the last one, or for other classes", path.display());
+        }
+        let tensors = file.into_tensors();
+        for (name, _, sum) in &mut sums {
+            let tensor = tensors.iter().find(|tensor| tensor.name == *name);
+            let tensor = tensor.with_context(|| format!("`{}` has no tensor `{name}`", path.display()))?;
+            let Some(sum) = sum else { continue };
+            if tensor.data.num_elements() != sum.len() {
+                bail!("tensor `{name}` of `{}` has another size than that of the last one", path.display());
+            }
+            sum.iter_mut().zip(tensor.data.iter::<f64>()).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    let count = paths.len() as f64;
+    let tensors = sums.into_iter().map(|(name, data, sum)| match sum {
+        None => (name, data),
+        Some(sum) => {
+            let mean: Vec<f32> = sum.into_iter().map(|sum| (sum / count) as f32).collect();
+            (name, TensorData::new(mean, data.shape().clone()))
+        }
+    });
+    Ok((tensors.collect(), card))
+}
+
+/// The bytes of the model file that averages others.
+pub fn average_file(paths: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
+    let (tensors, card) = average(paths)?;
+    encode(&tensors, Some(&card)).map_err(anyhow::Error::msg)
+}

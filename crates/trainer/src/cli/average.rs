@@ -1,0 +1,52 @@
+//! `ghostnet average`
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueHint};
+use serde::Serialize;
+
+use super::FormatArgs;
+use crate::average::average_file;
+use crate::checkpoint::last_models;
+use crate::run_directory::write_whole;
+
+/// Arguments of `average`.
+#[derive(Debug, Args)]
+pub(super) struct AverageArgs {
+    /// Runs (their last checkpoints), checkpoints, or model files
+    #[arg(value_name = "RUN|CHECKPOINT", required = true, value_hint = ValueHint::AnyPath)]
+    models: Vec<PathBuf>,
+    /// How many checkpoints of a run
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    last: u32,
+    /// The model file to write
+    #[arg(short, long, value_name = "FILE", default_value = "average.safetensors", value_hint = ValueHint::FilePath)]
+    out: PathBuf,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Averaged {
+    model: PathBuf,
+    averaged: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: AverageArgs) -> anyhow::Result<ExitCode> {
+    let mut averaged = Vec::new();
+    for path in &args.models {
+        averaged.extend(last_models(path, args.last as usize)?);
+    }
+    write_whole(&args.out, &average_file(&averaged)?)?;
+    args.format.print(&Averaged { model: args.out, averaged }, |averaged| {
+        let mut text = format!("{}: the average of", averaged.model.display());
+        for path in &averaged.averaged {
+            let _ = write!(text, "\n  {}", path.display());
+        }
+        text
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

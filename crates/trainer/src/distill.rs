@@ -1,0 +1,88 @@
+//! Knowledge distillation, arXiv:1503.02531: beside the labels a network learns from the scores of another one, its teacher.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use burn::tensor::{Device, Tensor};
+use ghostnet::FoldedGhostNet;
+
+use crate::batch::Normalization;
+use crate::checkpoint::find_model;
+use crate::weights::{ModelCard, ModelFile};
+
+/// A network to learn from, as its file holds it.
+#[derive(Debug)]
+pub struct Teacher {
+    /// The file.
+    pub path: PathBuf,
+    /// BLAKE3 of the file.
+    pub fingerprint: String,
+    file: ModelFile,
+}
+
+impl Teacher {
+    /// Reads the network that a path stands for; it must know the classes of the data, in their order.
+    pub fn read(path: &Path, classes: &[String]) -> anyhow::Result<Self> {
+        let path = find_model(path).context("cannot learn from the teacher")?;
+        let bytes = fs_err::read(&path)?;
+        let fingerprint = blake3::hash(&bytes).to_hex().to_string();
+        let file = ModelFile::parse(&path, &bytes).context("cannot learn from the teacher")?;
+        if file.card.classes != classes {
+            bail!(
+                "the teacher in `{}` knows {} classes, and they are not the {} of the data in their order\n\n\
+                 hint: train the teacher on the same class folders",
+                path.display(),
+                file.card.classes.len(),
+                classes.len()
+            );
+        }
+        Ok(Self { path, fingerprint, file })
+    }
+
+    /// What the file says of itself.
+    pub fn card(&self) -> &ModelCard {
+        &self.file.card
+    }
+
+    /// The network on a device, for images that were normalised with `normalization`.
+    pub fn network(&self, normalization: &Normalization, device: &Device) -> anyhow::Result<TeacherNetwork> {
+        let (model, card) = self.file.clone().into_model(device)?;
+        let own = card.normalization;
+        let rescale = (own != *normalization).then(|| {
+            let channels = |value: &dyn Fn(usize) -> f32| {
+                Tensor::<1>::from_floats([value(0), value(1), value(2)], device).reshape([1, 3, 1, 1])
+            };
+            Rescale {
+                factor: channels(&|channel| normalization.std[channel] / own.std[channel]),
+                offset: channels(&|channel| (normalization.mean[channel] - own.mean[channel]) / own.std[channel]),
+            }
+        });
+        Ok(TeacherNetwork { model: model.fold(), rescale })
+    }
+}
+
+/// A teacher at work.
+#[derive(Debug)]
+pub struct TeacherNetwork {
+    model: FoldedGhostNet,
+    rescale: Option<Rescale>,
+}
+
+/// From the normalisation of the run to that of the teacher; `[1, 3, 1, 1]` each.
+#[derive(Debug)]
+struct Rescale {
+    factor: Tensor<4>,
+    offset: Tensor<4>,
+}
+
+impl TeacherNetwork {
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, num_classes]`
+    pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+        self.model.forward(match &self.rescale {
+            None => images,
+            Some(Rescale { factor, offset }) => images * factor.clone() + offset.clone(),
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! What the steps of a run are fed with: its batches, one after the other from any step on, as images and soft targets on the
+//! device, mixed, weighted and with a teacher's opinion as the recipe asks.
+
+use anyhow::Context;
+use burn::tensor::{Device, Tensor, TensorData};
+use imageset::{Batch, EpochIter};
+
+use crate::batch;
+use crate::distill::TeacherNetwork;
+use crate::loss;
+use crate::plan::Plan;
+use crate::random::{self, Purpose};
+use crate::step::MicroBatch;
+
+/// All that a step takes in.
+#[derive(Debug)]
+pub struct StepInput {
+    /// As many as the recipe accumulates.
+    pub micro_batches: Vec<MicroBatch>,
+    /// Images in them.
+    pub num_images: usize,
+    /// Name and reason of each damaged image that was passed over.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// Batches of a plan on a device.
+pub struct Feed<'a> {
+    plan: &'a Plan,
+    device: &'a Device,
+    teacher: Option<TeacherNetwork>,
+    /// `[1, num_classes]`
+    class_weights: Option<Tensor<2>>,
+    open: Option<Open>,
+}
+
+/// An epoch that batches are being taken from.
+struct Open {
+    epoch: u64,
+    stage: usize,
+    batches: EpochIter,
+}
+
+impl<'a> Feed<'a> {
+    /// Loads the teacher, if there is one; no image is read yet.
+    pub fn new(plan: &'a Plan, device: &'a Device) -> anyhow::Result<Self> {
+        let teacher = plan.teacher.as_ref().map(|teacher| teacher.network(&plan.normalization, device)).transpose()?;
+        let class_weights = plan.class_weights().map(|weights| {
+            let num_classes = weights.len();
+            Tensor::from_data(TensorData::new(weights, [1, num_classes]), device)
+        });
+        Ok(Self { plan, device, teacher, class_weights, open: None })
+    }
+
+    /// What the step after `step` finished ones takes in. Steps in their order are cheapest.
+    pub fn next(&mut self, step: u64) -> anyhow::Result<StepInput> {
+        let (plan, accumulate) = (self.plan, self.plan.recipe.train.accumulate);
+        let (epoch, stage) = (plan.epoch_of(step), plan.stage(step));
+        let first_batch = (step % plan.steps_per_epoch) as usize * accumulate;
+        let is_there = |open: &Open| (open.epoch, open.stage, open.batches.next_batch()) == (epoch, stage, first_batch);
+        let open = self.open.take().filter(is_there);
+        let mut batches = open.map_or_else(|| plan.train_loader(step).epoch(epoch, first_batch), |open| open.batches);
+        let mut random = random::stream(plan.recipe.seed, Purpose::Mix, step);
+        self.device.seed(random::derived_seed(plan.recipe.seed, Purpose::Dropout, step));
+        let mut input = StepInput { micro_batches: Vec::with_capacity(accumulate), num_images: 0, skipped: Vec::new() };
+        for _ in 0..accumulate {
+            let mut batch: Batch = batches.next().context("the loader ended before the epoch")??;
+            input.num_images += batch.labels.len();
+            input.skipped.append(&mut batch.skipped);
+            let size = batch.image_size as usize;
+            let targets = self.targets(&batch);
+            let mix = plan.mix_policy(step).draw_batch(batch.labels.len(), size, size, &mut random);
+            let images = batch::images(batch, &plan.normalization, self.device);
+            let (images, mut targets) = mix.apply(images, targets);
+            if let Some(weights) = &self.class_weights {
+                targets = targets * weights.clone();
+            }
+            let teacher = self.teacher.as_ref().map(|teacher| teacher.logits(images.clone()));
+            input.micro_batches.push(MicroBatch { images, targets, teacher });
+        }
+        self.open = Some(Open { epoch, stage, batches });
+        Ok(input)
+    }
+
+    fn targets(&self, batch: &Batch) -> Tensor<2> {
+        let (num_classes, smoothing) = (self.plan.data.classes.len(), self.plan.recipe.train.label_smoothing);
+        match &batch.label_sets {
+            None => loss::one_hot(&batch.labels, num_classes, smoothing, self.device),
+            Some(label_sets) => loss::many_hot(label_sets, num_classes, smoothing, self.device),
+        }
+    }
+}
