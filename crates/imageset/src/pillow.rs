@@ -13,6 +13,15 @@ pub(crate) struct Reference {
     picture_sum: u64,
     pub(crate) resized: Vec<Resized>,
     pub(crate) recoloured: Vec<Recoloured>,
+    pub(crate) changed: Vec<Changed>,
+    pub(crate) strengths: Vec<Strengths>,
+    /// The operations among which a policy of timm chooses, by timm's names.
+    pub(crate) kinds: BTreeMap<String, Vec<String>>,
+    /// Pairs of timm's operation, probability and magnitude.
+    pub(crate) policies: BTreeMap<String, Vec<[(String, f64, f64); 2]>>,
+    /// What torchvision's `TrivialAugmentWide` may do, by its number of magnitudes.
+    pub(crate) trivial: BTreeMap<u32, Vec<Trivial>>,
+    pub(crate) mixed: Vec<Mixed>,
 }
 
 /// A picture at another size.
@@ -36,6 +45,53 @@ pub(crate) struct Recoloured {
     pub(crate) property: String,
     pub(crate) factor: f64,
     pub(crate) levels: Vec<u8>,
+}
+
+/// The picture after one of timm's operations.
+#[derive(Deserialize)]
+pub(crate) struct Changed {
+    /// Width and height.
+    pub(crate) size: [u32; 2],
+    /// By timm's name.
+    pub(crate) operation: String,
+    pub(crate) argument: Option<f64>,
+    /// For operations that move pixels; the fill colour is ImageNet's mean.
+    pub(crate) interpolation: Option<Interpolation>,
+    /// Checksum of all levels.
+    pub(crate) crc32: u32,
+    /// Each 31st level, or none at all.
+    pub(crate) levels: Vec<u8>,
+}
+
+/// What one of timm's operations makes of magnitudes.
+#[derive(Deserialize)]
+pub(crate) struct Strengths {
+    /// By timm's name.
+    pub(crate) kind: String,
+    pub(crate) magnitudes: Vec<f64>,
+    /// Arguments of the operation in one direction, or in the only one.
+    pub(crate) positive: Vec<f64>,
+    /// Arguments in the other direction.
+    pub(crate) negative: Vec<f64>,
+}
+
+/// An operation of TrivialAugment.
+#[derive(Deserialize)]
+pub(crate) struct Trivial {
+    /// By torchvision's name.
+    pub(crate) operation: String,
+    /// By magnitude; negative magnitudes follow the positive ones.
+    pub(crate) arguments: Vec<f64>,
+}
+
+/// AugMix of the picture of 97 x 61 pixels: inverted, equalized and posterized to 3 bits.
+#[derive(Deserialize)]
+pub(crate) struct Mixed {
+    pub(crate) weights: [f32; 3],
+    /// How much of the mixture there is in the result.
+    pub(crate) part: f32,
+    /// Checksum of all levels.
+    pub(crate) crc32: u32,
 }
 
 pub(crate) fn reference() -> Reference {
@@ -67,6 +123,13 @@ pub(crate) fn picture(width: u32, height: u32) -> RgbImage {
         }
     }
     RgbImage { width, height, pixels }
+}
+
+/// The checksum of all levels.
+pub(crate) fn crc32(levels: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(levels);
+    crc.sum()
 }
 
 /// The largest difference of two lists of levels of the same length.

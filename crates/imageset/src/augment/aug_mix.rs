@@ -125,3 +125,69 @@ fn blended(mut image: RgbImage, mixture: &[f32], part: f32) -> RgbImage {
     }
     image
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::levels::{equalize, invert, posterize};
+    use crate::pillow::{crc32, picture, reference};
+    use crate::random::stream;
+
+    #[test]
+    fn the_operations_are_timms() {
+        let theirs: Vec<Kind> = reference().kinds["aug_mix"].iter().map(|name| Kind::of_name(name)).collect();
+        assert_eq!(theirs, KINDS);
+    }
+
+    #[test]
+    fn mixtures_are_those_of_timm() {
+        for expected in reference().mixed {
+            let image = picture(97, 61);
+            let mut versions = [image.clone(), image.clone(), image.clone()];
+            invert(&mut versions[0]);
+            equalize(&mut versions[1]);
+            posterize(&mut versions[2], 3);
+            let mixture = mixture(expected.weights.into_iter().zip(versions), image.pixels.len());
+            let ours = blended(image, &mixture, expected.part);
+            assert_eq!(crc32(&ours.pixels), expected.crc32, "{:?} {}", expected.weights, expected.part);
+        }
+    }
+
+    #[test]
+    fn weights_sum_to_1_and_are_as_even_as_alpha_says() {
+        let mut rng = stream("test", &[12]);
+        let mut spread = |alpha| {
+            let augment = AugMix { alpha, ..AugMix::default() };
+            let drawn: Vec<_> = (0..2000).map(|_| augment.draw_weights(&mut rng)).collect();
+            assert!(drawn.iter().all(|(weights, _)| (weights.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+            let part = drawn.iter().map(|(_, part)| part).sum::<f32>() / 2000.0;
+            assert!((part - 0.5).abs() < 0.045, "{part}");
+            drawn.iter().map(|(weights, _)| (weights[0] - 1.0 / 3.0).powi(2)).sum::<f32>() / 2000.0
+        };
+        // The variance of a Dirichlet weight: 1/3 * 2/3 / (3 alpha + 1).
+        assert!((spread(1.0) - 0.0556).abs() < 0.006);
+        assert!((spread(0.01) - 0.2157).abs() < 0.02);
+        assert!(spread(1000.0) < 0.0002);
+    }
+
+    #[test]
+    fn chains_have_1_to_3_operations_or_as_many_as_asked() {
+        let mut rng = stream("test", &[13]);
+        let mut counts = [0; 4];
+        for _ in 0..3000 {
+            counts[AugMix::default().draw_chain(&mut rng).len()] += 1;
+        }
+        assert!(counts[0] == 0 && counts[1..].iter().all(|&count: &i32| (count - 1000).abs() < 104), "{counts:?}");
+        let fixed = AugMix { depth: 5, ..AugMix::default() };
+        assert_eq!(fixed.draw_chain(&mut rng).len(), 5);
+    }
+
+    #[test]
+    fn nearly_every_picture_changes_and_keeps_its_size() {
+        let image = picture(16, 9);
+        let mut rng = stream("test", &[14]);
+        let mixed: Vec<RgbImage> = (0..100).map(|_| AugMix::default().apply(image.clone(), &mut rng)).collect();
+        assert!(mixed.iter().all(|mixed| (mixed.width, mixed.height, mixed.pixels.len()) == (16, 9, 432)));
+        assert!(mixed.iter().filter(|&mixed| *mixed != image).count() > 95);
+    }
+}

@@ -144,3 +144,44 @@ impl AutoAugment {
         pair.iter().fold(image, |image, step| step.apply(image, &common, rng))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pillow::{picture, reference};
+    use crate::random::stream;
+
+    const POLICIES: [AutoAugmentPolicy; 4] =
+        [AutoAugmentPolicy::Original, AutoAugmentPolicy::Originalr, AutoAugmentPolicy::V0, AutoAugmentPolicy::V0r];
+
+    #[test]
+    fn the_pairs_are_timms() {
+        let mut policies = reference().policies;
+        for policy in POLICIES {
+            let name = serde_json::to_value(policy).unwrap();
+            let theirs = policies.remove(name.as_str().unwrap()).unwrap();
+            assert_eq!(theirs.len(), 25);
+            for (index, pair) in theirs.into_iter().enumerate() {
+                let theirs = pair.map(|(name, probability, magnitude)| Step {
+                    kind: Kind::of_name(&name),
+                    probability,
+                    magnitude,
+                });
+                assert_eq!(policy.pair(index), theirs, "{name} {index}");
+            }
+        }
+        assert!(policies.is_empty());
+    }
+
+    #[test]
+    fn a_picture_of_any_size_keeps_it() {
+        for policy in POLICIES {
+            let augment = AutoAugment { policy, magnitude_std: 1.0, ..AutoAugment::default() };
+            for (width, height) in [(1, 1), (2, 5), (16, 9)] {
+                let mut rng = stream("test", &[9]);
+                let images = (0..100).map(|_| augment.apply(picture(width, height), &mut rng));
+                assert!(images.map(|image| image.pixels.len()).all(|len| len == (width * height * 3) as usize));
+            }
+        }
+    }
+}

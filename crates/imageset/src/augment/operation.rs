@@ -74,3 +74,55 @@ impl Operation {
         image
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::IMAGENET_MEAN;
+    use crate::augment::blur::gaussian_blur;
+    use crate::pillow::{Changed, crc32, picture, reference};
+    use crate::transform::Interpolation;
+
+    fn operation(expected: &Changed) -> Operation {
+        let argument = expected.argument.unwrap_or_default();
+        match expected.operation.as_str() {
+            "AutoContrast" => Operation::AutoContrast,
+            "Equalize" => Operation::Equalize,
+            "Invert" => Operation::Invert,
+            "Rotate" => Operation::Rotate(argument),
+            "Posterize" => Operation::Posterize(argument as u32),
+            "Solarize" => Operation::Solarize(argument),
+            "SolarizeAdd" => Operation::SolarizeAdd(argument as u8),
+            "Color" => Operation::Color(argument),
+            "Contrast" => Operation::Contrast(argument),
+            "Brightness" => Operation::Brightness(argument),
+            "Sharpness" => Operation::Sharpness(argument),
+            "ShearX" => Operation::ShearX(argument),
+            "ShearY" => Operation::ShearY(argument),
+            "TranslateX" => Operation::TranslateX(argument),
+            "TranslateY" => Operation::TranslateY(argument),
+            other => panic!("no operation `{other}`"),
+        }
+    }
+
+    #[test]
+    fn changed_pictures_are_those_of_pillow() {
+        let mut wrong = Vec::new();
+        for expected in reference().changed {
+            let image = picture(expected.size[0], expected.size[1]);
+            let interpolation = expected.interpolation.unwrap_or(Interpolation::Nearest);
+            let ours = match expected.operation.as_str() {
+                "GaussianBlur" => gaussian_blur(&image, expected.argument.unwrap() as f32),
+                _ => operation(&expected).apply(image, Warp { interpolation, fill: IMAGENET_MEAN }),
+            };
+            let Changed { size, operation, argument, .. } = expected;
+            let what = format!("{operation} {argument:?} {size:?} {interpolation:?}");
+            let some = ours.pixels.iter().copied().step_by(31).take(expected.levels.len());
+            assert_eq!(some.collect::<Vec<_>>(), expected.levels, "{what}");
+            if crc32(&ours.pixels) != expected.crc32 {
+                wrong.push(what);
+            }
+        }
+        assert_eq!(wrong, [""; 0]);
+    }
+}

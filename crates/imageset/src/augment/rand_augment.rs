@@ -104,3 +104,47 @@ impl RandAugment {
         (0..self.num_ops).map(kind).map(|kind| Step { kind, probability, magnitude }).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pillow::{picture, reference};
+    use crate::random::stream;
+
+    #[test]
+    fn the_operations_are_timms() {
+        let kinds = reference().kinds;
+        for (name, ours) in [("rand_augment", KINDS), ("rand_augment_increasing", INCREASING_KINDS)] {
+            let theirs: Vec<Kind> = kinds[name].iter().map(|name| Kind::of_name(name)).collect();
+            assert_eq!(theirs, ours, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_operation_is_drawn_as_often_as_the_others() {
+        let mut rng = stream("test", &[7]);
+        let augment = RandAugment { num_ops: 3, increasing: true, magnitude: 7.0, ..RandAugment::default() };
+        let mut counts = [0; 15];
+        for _ in 0..5000 {
+            let steps = augment.draw(&mut rng);
+            assert_eq!(steps.len(), 3);
+            for step in steps {
+                assert_eq!((step.probability, step.magnitude), (0.5, 7.0));
+                counts[INCREASING_KINDS.iter().position(|&kind| kind == step.kind).unwrap()] += 1;
+            }
+        }
+        // Four standard deviations: 4 * sqrt(15000 * 1/15 * 14/15) = 122.
+        assert!(counts.iter().all(|&count: &i32| (count - 1000).abs() < 122), "{counts:?}");
+    }
+
+    #[test]
+    fn about_a_quarter_of_the_pictures_stay_as_they_are() {
+        let image = picture(16, 9);
+        let mut rng = stream("test", &[8]);
+        let same = (0..1000).filter(|_| RandAugment::default().apply(image.clone(), &mut rng) == image).count();
+        // Both operations are left out; some of those that are not change nothing. 250 + 4 standard deviations is 305.
+        assert!((195..360).contains(&same), "{same}");
+        let never = RandAugment { probability: 0.0, ..RandAugment::default() };
+        assert_eq!(never.apply(image.clone(), &mut rng), image);
+    }
+}

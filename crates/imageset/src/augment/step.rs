@@ -155,3 +155,108 @@ impl Step {
         Some((operation, Warp { interpolation, fill: common.fill }))
     }
 }
+
+#[cfg(test)]
+impl Kind {
+    /// By timm's name.
+    pub(crate) fn of_name(name: &str) -> Self {
+        serde_json::from_value(name.into()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pillow::reference;
+    use crate::random::stream;
+    use crate::transform::Interpolation;
+
+    const COMMON: Common =
+        Common { magnitude_std: 0.0, translate_part: 0.45, interpolation: AugmentInterpolation::Random, fill: [0; 3] };
+
+    fn argument(operation: Operation) -> f64 {
+        match operation {
+            Operation::Identity | Operation::AutoContrast | Operation::Equalize | Operation::Invert => 0.0,
+            Operation::Posterize(bits) => bits.into(),
+            Operation::SolarizeAdd(add) => add.into(),
+            Operation::Rotate(x)
+            | Operation::Solarize(x)
+            | Operation::Color(x)
+            | Operation::Contrast(x)
+            | Operation::Brightness(x)
+            | Operation::Sharpness(x)
+            | Operation::ShearX(x)
+            | Operation::ShearY(x)
+            | Operation::TranslateX(x)
+            | Operation::TranslateY(x) => x,
+        }
+    }
+
+    #[test]
+    fn magnitudes_mean_what_they_mean_to_timm() {
+        let mut compared = 0;
+        for expected in reference().strengths {
+            let kind = Kind::of_name(&expected.kind);
+            for (i, &magnitude) in expected.magnitudes.iter().enumerate() {
+                let ours = |direction| argument(kind.operation(magnitude, direction, [0.45; 2]));
+                assert_eq!(ours(1.0), expected.positive[i], "{kind:?} {magnitude}");
+                let other = if kind.has_direction() { -1.0 } else { 1.0 };
+                assert_eq!(ours(other), expected.negative[i], "{kind:?} {magnitude}");
+                compared += 1;
+            }
+            // What has no direction is the same in both.
+            assert_eq!(kind.has_direction(), expected.positive != expected.negative, "{kind:?}");
+        }
+        assert_eq!(compared, 19 * 14);
+    }
+
+    /// The degrees of 4000 rotations.
+    fn rotations(magnitude: f64, magnitude_std: f64) -> Vec<f64> {
+        let mut rng = stream("test", &[5]);
+        let step = Step { kind: Kind::Rotate, probability: 1.0, magnitude };
+        let common = Common { magnitude_std, ..COMMON };
+        (0..4000).map(|_| argument(step.draw([8, 8], &common, &mut rng).unwrap().0)).collect()
+    }
+
+    #[test]
+    fn magnitudes_are_fixed_or_normal_or_even() {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let fixed = rotations(9.0, 0.0);
+        assert!(fixed.iter().all(|degrees| degrees.abs() == 27.0));
+        // Three degrees are one magnitude.
+        let magnitudes = |std| rotations(5.0, std).iter().map(|degrees| degrees.abs() / 3.0).collect::<Vec<_>>();
+        let normal = magnitudes(0.5);
+        let deviation = mean(&normal.iter().map(|m| (m - 5.0).powi(2)).collect::<Vec<_>>()).sqrt();
+        assert!((mean(&normal) - 5.0).abs() < 0.032 && (deviation - 0.5).abs() < 0.023, "{deviation}");
+        let even = magnitudes(f64::INFINITY);
+        let quarters: Vec<usize> = (0..4).map(|i| even.iter().filter(|&&m| (m / 1.25) as usize == i).count()).collect();
+        assert!(quarters.iter().all(|&count| (890..1110).contains(&count)), "{quarters:?}");
+        // Beyond the ends it is cut off.
+        let wide = magnitudes(20.0);
+        assert!(wide.iter().all(|m| (0.0..=10.0).contains(m)));
+        assert!(wide.contains(&0.0) && wide.contains(&10.0));
+    }
+
+    #[test]
+    fn both_directions_both_filters_and_the_probability_are_met() {
+        let mut rng = stream("test", &[6]);
+        let step = Step { kind: Kind::ShearX, probability: 0.3, magnitude: 10.0 };
+        let drawn: Vec<_> = (0..4000).filter_map(|_| step.draw([8, 8], &COMMON, &mut rng)).collect();
+        // Four standard deviations: 4 * sqrt(4000 * 0.3 * 0.7) = 116.
+        assert!((1084..1316).contains(&drawn.len()), "{}", drawn.len());
+        let left = drawn.iter().filter(|(operation, _)| argument(*operation) < 0.0).count();
+        let bilinear = drawn.iter().filter(|(_, warp)| warp.interpolation == Interpolation::Bilinear).count();
+        let half = drawn.len() / 2;
+        assert!(left.abs_diff(half) < 70 && bilinear.abs_diff(half) < 70, "{left} {bilinear} {half}");
+    }
+
+    #[test]
+    fn a_shift_is_a_part_of_its_own_side() {
+        let mut rng = stream("test", &[]);
+        for (kind, expected) in [(Kind::TranslateX, 45.0), (Kind::TranslateY, 9.0)] {
+            let step = Step { kind, probability: 1.0, magnitude: 10.0 };
+            let (operation, _) = step.draw([100, 20], &COMMON, &mut rng).unwrap();
+            assert_eq!(argument(operation).abs(), expected);
+        }
+    }
+}

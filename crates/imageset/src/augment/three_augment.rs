@@ -40,3 +40,26 @@ impl ThreeAugment {
         image
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pillow::picture;
+    use crate::random::stream;
+
+    #[test]
+    fn a_third_of_the_pictures_is_gray_a_third_solarized_and_a_third_blurred() {
+        let image = picture(16, 9);
+        let mut solarized = image.clone();
+        solarize(&mut solarized, 128.0);
+        let mut rng = stream("test", &[15]);
+        let mut counts = [0; 3];
+        for _ in 0..900 {
+            let changed = ThreeAugment::default().apply(image.clone(), &mut rng);
+            let which = if changed.is_gray() { 0 } else { 1 + usize::from(changed != solarized) };
+            counts[which] += 1;
+        }
+        // Four standard deviations: 4 * sqrt(900 * 1/3 * 2/3) = 57.
+        assert!(counts.iter().all(|&count: &i32| (count - 300).abs() < 57), "{counts:?}");
+    }
+}

@@ -109,7 +109,58 @@ impl TrivialAugment {
 }
 
 /// An item of `torch.linspace`: each half is counted from its own end.
+///
+/// torch rounds once less where the processor has fused instructions, which can be a shift by a pixel less. Here it is not so.
 fn linspace(start: f32, end: f32, index: u32, last: u32) -> f32 {
     let step = (end - start) / last as f32;
     if index < last.div_ceil(2) { start + step * index as f32 } else { end - step * (last - index) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pillow::reference;
+    use crate::random::stream;
+
+    /// The operation's name and its argument, as torchvision has them.
+    fn described(operation: Operation) -> (String, f64) {
+        let text = format!("{operation:?}");
+        let (name, argument) = text.trim_end_matches(')').split_once('(').unwrap_or((&text, "0"));
+        (name.to_owned(), argument.parse().unwrap())
+    }
+
+    #[test]
+    fn the_operations_and_their_strengths_are_torchvisions() {
+        for (num_magnitude_bins, expected) in reference().trivial {
+            let augment = TrivialAugment { num_magnitude_bins, ..TrivialAugment::default() };
+            assert_eq!(expected.len(), KINDS.len());
+            for (kind, expected) in KINDS.into_iter().zip(expected) {
+                let bins = if matches!(kind.magnitude, Magnitude::None) { 1 } else { num_magnitude_bins };
+                let mut magnitudes: Vec<f64> = (0..bins).map(|bin| augment.magnitude(kind, bin)).collect();
+                if matches!(kind.magnitude, Magnitude::Signed(_)) {
+                    magnitudes.extend(magnitudes.clone().iter().map(|magnitude| -magnitude));
+                }
+                let ours = magnitudes.iter().map(|&magnitude| described((kind.operation)(magnitude)));
+                let theirs = expected.arguments.iter().map(|&argument| (expected.operation.clone(), argument));
+                assert_eq!(ours.collect::<Vec<_>>(), theirs.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn operations_magnitudes_and_directions_are_alike_likely() {
+        let mut rng = stream("test", &[10]);
+        let drawn: Vec<_> = (0..28_000).map(|_| described(TrivialAugment::default().draw(&mut rng))).collect();
+        let count = |name: &str, is_counted: &dyn Fn(f64) -> bool| {
+            drawn.iter().filter(|(other, argument)| other == name && is_counted(*argument)).count()
+        };
+        for kind in KINDS {
+            let (name, _) = described((kind.operation)(0.0));
+            // Four standard deviations: 4 * sqrt(28000 * 1/14 * 13/14) = 173.
+            assert!(count(&name, &|_| true).abs_diff(2000) < 173, "{name}");
+        }
+        // 2000 rotations: 30 of 31 magnitudes are not 0, half of them negative; 15 of 31 are above the middle.
+        assert!(count("Rotate", &|degrees| degrees < 0.0).abs_diff(968) < 120);
+        assert!(count("Rotate", &|degrees| degrees.abs() > 67.5).abs_diff(968) < 120);
+    }
 }
