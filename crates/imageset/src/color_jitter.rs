@@ -7,9 +7,7 @@ use crate::image::RgbImage;
 
 /// Blends towards black: 0 is black, 1 the picture itself.
 pub(crate) fn brightness(image: &mut RgbImage, factor: f32) {
-    for level in &mut image.pixels {
-        *level = blend(0, *level, factor);
-    }
+    map_levels(image, |level| blend(0, level, factor));
 }
 
 /// Blends towards the mean gray level of the picture.
@@ -17,9 +15,7 @@ pub(crate) fn contrast(image: &mut RgbImage, factor: f32) {
     let sum: u64 = image.pixels.chunks_exact(3).map(|pixel| u64::from(luma(pixel))).sum();
     let count = (image.pixels.len() / 3).max(1);
     let mean = (sum as f64 / count as f64 + 0.5) as u8;
-    for level in &mut image.pixels {
-        *level = blend(mean, *level, factor);
-    }
+    map_levels(image, |level| blend(mean, level, factor));
 }
 
 /// Blends towards the gray version of the picture.
@@ -47,6 +43,23 @@ pub(crate) fn hue(image: &mut RgbImage, turn: f64) {
         let [h, s, v] = to_hsv([pixel[0], pixel[1], pixel[2]]);
         pixel.copy_from_slice(&to_rgb([h.wrapping_add(steps), s, v]));
     }
+}
+
+/// Gives each level another one, the same wherever it occurs: looking up is quicker than computing.
+pub(crate) fn map_levels(image: &mut RgbImage, becomes: impl FnMut(u8) -> u8) {
+    let table = level_table(becomes);
+    for level in &mut image.pixels {
+        *level = table[usize::from(*level)];
+    }
+}
+
+/// What each of the 256 levels becomes; asked for in their order.
+pub(crate) fn level_table(mut becomes: impl FnMut(u8) -> u8) -> [u8; 256] {
+    let mut table = [0; 256];
+    for level in 0..=255 {
+        table[usize::from(level)] = becomes(level);
+    }
+    table
 }
 
 /// Pillow's `ImagingBlend` for one level. Between 0 and 1 nothing can leave the range, and beyond, it is clipped.

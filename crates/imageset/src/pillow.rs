@@ -17,8 +17,8 @@ pub(crate) struct Reference {
     pub(crate) strengths: Vec<Strengths>,
     /// The operations among which a policy of timm chooses, by timm's names.
     pub(crate) kinds: BTreeMap<String, Vec<String>>,
-    /// Pairs of timm's operation, probability and magnitude.
-    pub(crate) policies: BTreeMap<String, Vec<[(String, f64, f64); 2]>>,
+    /// Pairs of timm's steps, by the policy's name.
+    pub(crate) policies: BTreeMap<String, Vec<[PolicyStep; 2]>>,
     /// What torchvision's `TrivialAugmentWide` may do, by its number of magnitudes.
     pub(crate) trivial: BTreeMap<u32, Vec<Trivial>>,
     pub(crate) mixed: Vec<Mixed>,
@@ -74,6 +74,9 @@ pub(crate) struct Strengths {
     /// Arguments in the other direction.
     pub(crate) negative: Vec<f64>,
 }
+
+/// timm's operation, its probability and its magnitude.
+pub(crate) type PolicyStep = (String, f64, f64);
 
 /// An operation of TrivialAugment.
 #[derive(Deserialize)]

@@ -644,7 +644,9 @@ mod tests {
     #[test]
     fn a_recipe_may_leave_everything_to_the_defaults() {
         let all = "{ random_resized_crop = {} }, { resize = {} }, { center_crop = {} }, { resize_center_crop = {} }, \
-                   { horizontal_flip = {} }, { color_jitter = {} }, { pad_random_crop = {} }";
+                   { horizontal_flip = {} }, { color_jitter = {} }, { pad_random_crop = {} }, { random_erasing = {} }, \
+                   { rand_augment = {} }, { auto_augment = {} }, { trivial_augment = {} }, { aug_mix = {} }, \
+                   { three_augment = {} }";
         let interpolation = Interpolation::Bicubic;
         let expected = [
             Transform::RandomResizedCrop { size: None, scale: [0.08, 1.0], ratio: [0.75, 4.0 / 3.0], interpolation },
@@ -654,11 +656,49 @@ mod tests {
             Transform::HorizontalFlip { probability: 0.5 },
             Transform::ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.0 },
             Transform::PadRandomCrop { size: None, padding: 4 },
+            Transform::RandomErasing {
+                probability: 0.25,
+                area: [0.02, 1.0 / 3.0],
+                ratio: [0.3, 1.0 / 0.3],
+                mode: EraseMode::Const,
+            },
+            Transform::RandAugment(RandAugment::default()),
+            Transform::AutoAugment(AutoAugment::default()),
+            Transform::TrivialAugment(TrivialAugment::default()),
+            Transform::AugMix(AugMix::default()),
+            Transform::ThreeAugment(ThreeAugment::default()),
         ];
         assert_eq!(parse(all).unwrap(), expected);
         // Written out with every default, it is read back the same.
         let written = toml::to_string(&Recipe { train: expected.to_vec() }).unwrap();
         assert_eq!(toml::from_str::<Recipe>(&written).unwrap().train, expected);
+    }
+
+    #[test]
+    fn an_augmentation_is_one_line_of_a_recipe() {
+        let written = toml::to_string(&Recipe {
+            train: parse(
+                "{ rand_augment = { magnitude = 7, num_ops = 3, magnitude_std = inf, increasing = true, probability = 1, \
+                 interpolation = \"bicubic\", fill = [1, 2, 3] } }, \
+                 { auto_augment = { policy = \"v0r\", magnitude_std = 0.5, interpolation = \"nearest\" } }, \
+                 { trivial_augment = { interpolation = \"bilinear\" } }, { aug_mix = { depth = 2, magnitude_std = 0 } }, \
+                 { three_augment = { blur_radius = [0.5, 1] } }",
+            )
+            .unwrap(),
+        })
+        .unwrap();
+        for line in [
+            "magnitude = 7.0\nnum_ops = 3\nmagnitude_std = inf\nincreasing = true\nprobability = 1.0\n\
+             interpolation = \"bicubic\"\nfill = [1, 2, 3]\n",
+            "policy = \"v0r\"\nmagnitude_std = 0.5\ninterpolation = \"nearest\"\nfill = [124, 116, 104]\n",
+            "num_magnitude_bins = 31\ninterpolation = \"bilinear\"\nfill = [0, 0, 0]\n",
+            "magnitude = 3.0\nwidth = 3\ndepth = 2\nalpha = 1.0\nmagnitude_std = 0.0\ninterpolation = \"random\"\n",
+            "solarize_threshold = 128\nblur_radius = [0.5, 1.0]\n",
+        ] {
+            assert!(written.contains(line), "{written}");
+        }
+        let error = parse("{ rand_augment = { magnitud = 9 } }").unwrap_err();
+        assert!(error.contains("unknown field `magnitud`, expected one of `magnitude`, `num_ops`"), "{error}");
     }
 
     #[test]
@@ -703,6 +743,33 @@ mod tests {
                 "{ resize_center_crop = { crop_pct = 0.0 } }",
                 "`resize_center_crop` has `crop_pct = 0`, but it must be from 0.01 to 1",
             ),
+            (
+                "{ rand_augment = { magnitude = 11 } }",
+                "`rand_augment` has `magnitude = 11`, but it must be from 0 to 10",
+            ),
+            ("{ rand_augment = { num_ops = 0 } }", "`rand_augment` has `num_ops = 0`, but it must be from 1 to 16"),
+            (
+                "{ rand_augment = { probability = 2.0 } }",
+                "`rand_augment` has `probability = 2`, but it must be from 0 to 1",
+            ),
+            (
+                "{ auto_augment = { magnitude_std = -1.0 } }",
+                "`auto_augment` has `magnitude_std = -1`, but it must be at least 0, or `inf`",
+            ),
+            (
+                "{ trivial_augment = { num_magnitude_bins = 1 } }",
+                "`trivial_augment` has `num_magnitude_bins = 1`, but it must be from 2 to 1000",
+            ),
+            (
+                "{ aug_mix = { depth = 0 } }",
+                "`aug_mix` has `depth = 0`, but it must be from 1 to 16, or -1 for 1 to 3 at random",
+            ),
+            ("{ aug_mix = { width = 17 } }", "`aug_mix` has `width = 17`, but it must be from 1 to 16"),
+            ("{ aug_mix = { alpha = 0.0 } }", "`aug_mix` has `alpha = 0`, but it must be from 0.01 to 1000"),
+            (
+                "{ three_augment = { blur_radius = [2.0, 0.1] } }",
+                "`three_augment` has `blur_radius = [2, 0.1]`: the smaller number must come first",
+            ),
         ] {
             assert_eq!(pipeline(&format!("{bad}, {crop}"), 32).unwrap_err(), expected);
         }
@@ -738,6 +805,30 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_the_size_may_come_before_and_after_the_crop() {
+        for keeps in [
+            "{ horizontal_flip = {} }",
+            "{ color_jitter = {} }",
+            "{ random_erasing = {} }",
+            "{ rand_augment = {} }",
+            "{ auto_augment = {} }",
+            "{ trivial_augment = {} }",
+            "{ aug_mix = {} }",
+            "{ three_augment = {} }",
+        ] {
+            for order in [format!("{{ center_crop = {{}} }}, {keeps}"), format!("{keeps}, {{ center_crop = {{}} }}")] {
+                let pipeline = pipeline(&order, 32).unwrap();
+                assert!(pipeline.is_random());
+                for sample in 0..20 {
+                    let image = pipeline.apply(picture(40, 31), &mut sample_stream(0, 0, sample));
+                    assert_eq!((image.width, image.height, image.pixels.len()), (32, 32, 3072), "{order}");
+                }
+            }
+            assert!(pipeline(keeps, 32).unwrap_err().starts_with("after the transforms pictures do not all have"));
+        }
+    }
+
+    #[test]
     fn only_transforms_that_draw_are_random() {
         for (transforms, expected) in [
             ("{ resize_center_crop = {} }", false),
@@ -748,6 +839,7 @@ mod tests {
                 false,
             ),
             ("{ random_resized_crop = {} }", true),
+            ("{ resize_center_crop = {} }, { rand_augment = { probability = 0 } }", false),
         ] {
             assert_eq!(pipeline(transforms, 8).unwrap().is_random(), expected, "{transforms}");
         }

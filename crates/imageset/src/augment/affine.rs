@@ -130,15 +130,14 @@ struct Place {
     dy: f64,
 }
 
-fn filtered(image: &RgbImage, m: Matrix, fill: [u8; 3], filter: impl Fn(&Pixels, &Place) -> [f64; 3]) -> RgbImage {
+fn filtered(image: &RgbImage, m: Matrix, fill: [u8; 3], filter: impl Fn(&Bordered, &Place) -> Levels) -> RgbImage {
     let (width, height) = (f64::from(image.width), f64::from(image.height));
-    let source = Pixels::of(image);
     let mut out = RgbImage::filled(image.width, image.height, fill);
-    let stride = image.width as usize * 3;
-    if stride == 0 {
+    if out.pixels.is_empty() {
         return out;
     }
-    for (y, row) in out.pixels.chunks_exact_mut(stride).enumerate() {
+    let source = Bordered::of(image);
+    for (y, row) in out.pixels.chunks_exact_mut(image.width as usize * 3).enumerate() {
         let y = y as f64 + 0.5;
         let (x_by_row, y_by_row) = (m[1] * y, m[4] * y);
         for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
@@ -150,69 +149,95 @@ fn filtered(image: &RgbImage, m: Matrix, fill: [u8; 3], filter: impl Fn(&Pixels,
             let (from_x, from_y) = (from_x - 0.5, from_y - 0.5);
             let [left, top] = [from_x, from_y].map(|at| if at < 0.0 { -1 } else { at as i32 });
             let (dx, dy) = (from_x - f64::from(left), from_y - f64::from(top));
-            let levels = filter(&source, &Place { x: left as isize, y: top as isize, dx, dy });
+            let [r, g, b, _] = filter(&source, &Place { x: left as isize, y: top as isize, dx, dy });
             // A cast truncates and clips.
-            *pixel = levels.map(|level| level as u8);
+            *pixel = [r as u8, g as u8, b as u8];
         }
     }
     out
 }
 
-/// The pixels of a picture; outside of it the ones at the edge go on.
-struct Pixels<'a> {
-    pixels: &'a [[u8; 3]],
-    width: usize,
-    height: usize,
+/// Red, green, blue and nothing: four numbers fill vector registers.
+type Levels = [f64; 4];
+
+/// A picture of four bytes a pixel with a border that continues its edge, so that filters need not look where it ends.
+struct Bordered {
+    pixels: Vec<[u8; 4]>,
+    stride: usize,
 }
 
-impl<'a> Pixels<'a> {
-    fn of(image: &'a RgbImage) -> Self {
-        let (pixels, _) = image.pixels.as_chunks();
-        Self { pixels, width: image.width as usize, height: image.height as usize }
+/// Around a place, no filter reaches further than this.
+const BORDER: usize = 2;
+
+impl Bordered {
+    fn of(image: &RgbImage) -> Self {
+        let (rows, stride) = (image.height as usize + 2 * BORDER, image.width as usize + 2 * BORDER);
+        let mut pixels: Vec<[u8; 4]> = Vec::with_capacity(rows * stride);
+        let (source, _) = image.pixels.as_chunks::<3>();
+        for y in 0..rows {
+            let y = y.saturating_sub(BORDER).min(image.height as usize - 1);
+            let row = &source[y * image.width as usize..][..image.width as usize];
+            let widened = |&[r, g, b]: &[u8; 3]| [r, g, b, 0];
+            pixels.extend([widened(&row[0]); BORDER]);
+            pixels.extend(row.iter().map(widened));
+            pixels.extend([widened(&row[row.len() - 1]); BORDER]);
+        }
+        Self { pixels, stride }
     }
 
-    fn row(&self, y: isize) -> &'a [[u8; 3]] {
-        let y = y.clamp(0, self.height as isize - 1) as usize;
-        &self.pixels[y * self.width..(y + 1) * self.width]
-    }
-
-    fn column(&self, x: isize) -> usize {
-        x.clamp(0, self.width as isize - 1) as usize
+    /// `N` pixels of a row, from column `x` on.
+    fn pixels<const N: usize>(&self, x: isize, y: isize) -> [Levels; N] {
+        let from = (y + BORDER as isize) as usize * self.stride + (x + BORDER as isize) as usize;
+        let mut pixels = [[0.0; 4]; N];
+        for (to, from) in pixels.iter_mut().zip(&self.pixels[from..from + N]) {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = f64::from(from);
+            }
+        }
+        pixels
     }
 }
 
-fn bilinear(source: &Pixels, place: &Place) -> [f64; 3] {
-    let blend = |a: f64, b: f64, part: f64| a + (b - a) * part;
-    let [left, right] = [0, 1].map(|i| source.column(place.x + i));
-    let [above, below] = [0, 1].map(|i| {
-        let row = source.row(place.y + i);
-        let (a, b) = (row[left], row[right]);
-        [0, 1, 2].map(|channel| blend(f64::from(a[channel]), f64::from(b[channel]), place.dx))
-    });
-    [0, 1, 2].map(|channel| blend(above[channel], below[channel], place.dy))
-}
-
-fn bicubic(source: &Pixels, place: &Place) -> [f64; 3] {
-    let columns = [-1, 0, 1, 2].map(|i| source.column(place.x + i));
+fn bilinear(source: &Bordered, place: &Place) -> Levels {
+    let blend = |a: Levels, b: Levels, part: f64| {
+        let mut blended = a;
+        for (a, b) in blended.iter_mut().zip(b) {
+            *a += (b - *a) * part;
+        }
+        blended
+    };
     let across = |y: isize| {
-        let row = source.row(y);
-        let pixels = columns.map(|x| row[x]);
-        [0, 1, 2].map(|channel| cubic(pixels.map(|pixel| f64::from(pixel[channel])), place.dx))
+        let [a, b] = source.pixels(place.x, y);
+        blend(a, b, place.dx)
     };
     if place.dy == 0.0 {
-        // A picture that only moves sideways: the other rows count nothing.
         return across(place.y);
     }
-    let rows = [-1, 0, 1, 2].map(|i| across(place.y + i));
-    [0, 1, 2].map(|channel| cubic(rows.map(|row| row[channel]), place.dy))
+    blend(across(place.y), across(place.y + 1), place.dy)
+}
+
+fn bicubic(source: &Bordered, place: &Place) -> Levels {
+    let across = |y: isize| {
+        let [a, b, c, d] = source.pixels(place.x - 1, y);
+        // In between no pixels, as where a picture moves up and down only, the curve meets the pixel exactly.
+        if place.dx == 0.0 { b } else { cubic([a, b, c, d], place.dx) }
+    };
+    if place.dy == 0.0 {
+        return across(place.y);
+    }
+    cubic([-1, 0, 1, 2].map(|i| across(place.y + i)), place.dy)
 }
 
 /// The cubic curve through `b` and `c` (a = -1, not the -0.5 of resizing), at a part of the way.
-fn cubic([a, b, c, d]: [f64; 4], part: f64) -> f64 {
-    let slope = -a + c;
-    let bend = 2.0 * (a - b) + c - d;
-    let twist = -a + b - c + d;
-    b + part * (slope + part * (bend + part * twist))
+fn cubic([a, b, c, d]: [Levels; 4], part: f64) -> Levels {
+    let mut levels = b;
+    for (i, level) in levels.iter_mut().enumerate() {
+        let slope = -a[i] + c[i];
+        let bend = 2.0 * (a[i] - b[i]) + c[i] - d[i];
+        let twist = -a[i] + b[i] - c[i] + d[i];
+        *level = b[i] + part * (slope + part * (bend + part * twist));
+    }
+    levels
 }
 
 #[cfg(test)]

@@ -2,10 +2,8 @@
 //!
 //! The tables are those of Pillow's `ImageOps`.
 
+use crate::color_jitter::{level_table, map_levels};
 use crate::image::RgbImage;
-
-/// What each level becomes.
-type Table = [u8; 256];
 
 /// Keeps the highest bits of each level. With 0 bits the picture is black.
 pub(crate) fn posterize(image: &mut RgbImage, bits: u32) {
@@ -17,12 +15,12 @@ pub(crate) fn posterize(image: &mut RgbImage, bits: u32) {
 
 /// Inverts the levels from the threshold on.
 pub(crate) fn solarize(image: &mut RgbImage, threshold: f64) {
-    map(image, &table(|level| if f64::from(level) < threshold { level } else { 255 - level }));
+    map_levels(image, |level| if f64::from(level) < threshold { level } else { 255 - level });
 }
 
 /// Adds to the levels below 128, which is not in Pillow but in timm.
 pub(crate) fn solarize_add(image: &mut RgbImage, add: u8) {
-    map(image, &table(|level| if level < 128 { level.saturating_add(add) } else { level }));
+    map_levels(image, |level| if level < 128 { level.saturating_add(add) } else { level });
 }
 
 /// Inverts all levels.
@@ -38,12 +36,12 @@ pub(crate) fn auto_contrast(image: &mut RgbImage) {
         let darkest = histogram.iter().position(|&count| count > 0).unwrap_or(0);
         let lightest = histogram.iter().rposition(|&count| count > 0).unwrap_or(0);
         if lightest <= darkest {
-            return table(|level| level);
+            return level_table(|level| level);
         }
         let scale = 255.0 / (lightest - darkest) as f64;
         let offset = -(darkest as f64) * scale;
         // A cast truncates and clips, as Pillow does by hand.
-        table(|level| (f64::from(level) * scale + offset) as u8)
+        level_table(|level| (f64::from(level) * scale + offset) as u8)
     });
     map_channels(image, &tables);
 }
@@ -56,10 +54,10 @@ pub(crate) fn equalize(image: &mut RgbImage) {
         // 0 for a channel of one level, too.
         let step = (total - of_lightest) / 255;
         if step == 0 {
-            return table(|level| level);
+            return level_table(|level| level);
         }
         let mut count = step / 2;
-        table(|level| {
+        level_table(|level| {
             let equalized = count / step;
             count += histogram[usize::from(level)];
             equalized.min(255) as u8
@@ -68,21 +66,7 @@ pub(crate) fn equalize(image: &mut RgbImage) {
     map_channels(image, &tables);
 }
 
-fn table(mut becomes: impl FnMut(u8) -> u8) -> Table {
-    let mut table = [0; 256];
-    for level in 0..=255 {
-        table[usize::from(level)] = becomes(level);
-    }
-    table
-}
-
-fn map(image: &mut RgbImage, table: &Table) {
-    for level in &mut image.pixels {
-        *level = table[usize::from(*level)];
-    }
-}
-
-fn map_channels(image: &mut RgbImage, tables: &[Table; 3]) {
+fn map_channels(image: &mut RgbImage, tables: &[[u8; 256]; 3]) {
     for pixel in image.pixels.chunks_exact_mut(3) {
         for (level, table) in pixel.iter_mut().zip(tables) {
             *level = table[usize::from(*level)];

@@ -29,13 +29,15 @@ pub(crate) fn sharpness(image: &mut RgbImage, factor: f32) {
 
 /// Blends all but the first and the last pixel of a row.
 fn smooth_row(row: &mut [u8], [above, at, below]: [&[u8]; 3], factor: f32) {
-    for i in 3..row.len() - 3 {
-        let part = |levels: &[u8], middle: f32| {
-            let [left, here, right] = [levels[i - 3], levels[i], levels[i + 3]].map(f32::from);
-            left * AROUND + here * middle + right * AROUND
+    let count = row.len() - 6;
+    // What is left of each level, at it and right of it, all equally long, so that the loop needs no checks.
+    let [above, at, below] = [above, at, below].map(|row| [&row[..count], &row[3..count + 3], &row[6..count + 6]]);
+    for (i, level) in row[3..count + 3].iter_mut().enumerate() {
+        let part = |[left, here, right]: [&[u8]; 3], middle: f32| {
+            f32::from(left[i]) * AROUND + f32::from(here[i]) * middle + f32::from(right[i]) * AROUND
         };
         // In Pillow's order of additions: single precision rounds after each.
         let smooth = 0.5 + part(below, AROUND) + part(at, MIDDLE) + part(above, AROUND);
-        row[i] = blend(smooth as u8, at[i], factor);
+        *level = blend(smooth as u8, *level, factor);
     }
 }
