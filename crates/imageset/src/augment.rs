@@ -9,6 +9,7 @@ mod aug_mix;
 mod auto_augment;
 mod blur;
 mod interpolation;
+mod kind;
 mod levels;
 mod operation;
 mod rand_augment;

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::IMAGENET_MEAN;
 use crate::augment::interpolation::AugmentInterpolation;
-use crate::augment::step::{Common, Kind, Step};
+use crate::augment::kind::Kind;
+use crate::augment::step::{Common, Step};
 use crate::color_jitter::blend;
 use crate::image::RgbImage;
 use crate::random::{below, gamma};

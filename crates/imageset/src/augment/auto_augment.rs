@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::IMAGENET_MEAN;
 use crate::augment::interpolation::AugmentInterpolation;
-use crate::augment::step::Kind::{
+use crate::augment::kind::Kind;
+use crate::augment::kind::Kind::{
     AutoContrast, Color, Contrast, Equalize, Invert, Posterize, PosterizeIncreasing, PosterizeOriginal, Rotate,
     Sharpness, ShearX, ShearY, Solarize, SolarizeAdd, TranslateY,
 };
-use crate::augment::step::{Common, Kind, Step};
+use crate::augment::step::{Common, Step};
 use crate::image::RgbImage;
 use crate::random::below;
 

@@ -76,6 +76,28 @@ impl Operation {
 }
 
 #[cfg(test)]
+impl Operation {
+    /// Its number, 0 where it has none.
+    pub(crate) fn argument(self) -> f64 {
+        match self {
+            Self::Identity | Self::AutoContrast | Self::Equalize | Self::Invert => 0.0,
+            Self::Posterize(bits) => bits.into(),
+            Self::SolarizeAdd(add) => add.into(),
+            Self::Rotate(x)
+            | Self::Solarize(x)
+            | Self::Color(x)
+            | Self::Contrast(x)
+            | Self::Brightness(x)
+            | Self::Sharpness(x)
+            | Self::ShearX(x)
+            | Self::ShearY(x)
+            | Self::TranslateX(x)
+            | Self::TranslateY(x) => x,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::augment::IMAGENET_MEAN;

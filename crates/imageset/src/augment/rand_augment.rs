@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::IMAGENET_MEAN;
 use crate::augment::interpolation::AugmentInterpolation;
-use crate::augment::step::{Common, Kind, Step};
+use crate::augment::kind::Kind;
+use crate::augment::step::{Common, Step};
 use crate::image::RgbImage;
 use crate::random::below;
 
@@ -13,7 +14,8 @@ use crate::random::below;
 ///
 /// timm's `rand-m9-n2-p0.5-mstd0.5-inc1` is
 /// `{ magnitude = 9, num_ops = 2, probability = 0.5, magnitude_std = 0.5, increasing = true }`. What is left out there is
-/// what is left out here, but for `m`: timm then takes 10.
+/// what is left out here, but for `m`: timm then takes 10. Its `t` (other lists of operations) and `mmax` (magnitudes above 10)
+/// are not here.
 ///
 /// Draws: the operations; then for each of them, in this order and each only where there is a choice: whether; the magnitude
 /// (1 draw if it is even, 2 if it is normal); the direction; the filter.

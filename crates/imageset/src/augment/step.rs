@@ -1,106 +1,14 @@
-//! One step of a policy: a kind of operation, how often it happens and how strongly, by timm's scale from 0 to 10.
+//! One step of a policy: a kind of operation, how often it happens and how strongly.
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::affine::Warp;
 use crate::augment::interpolation::AugmentInterpolation;
+use crate::augment::kind::{Kind, MAX_MAGNITUDE};
 use crate::augment::operation::Operation;
 use crate::image::RgbImage;
 use crate::random::{normal, uniform, unit};
-
-/// The strongest magnitude; what is drawn beyond is cut off.
-pub(crate) const MAX_MAGNITUDE: f64 = 10.0;
-
-/// timm's operations before their strength is known: the same operation may follow the magnitude in several ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(serde::Deserialize))]
-pub(crate) enum Kind {
-    AutoContrast,
-    Equalize,
-    Invert,
-    Rotate,
-    /// Keeps 0 to 4 bits.
-    Posterize,
-    /// Keeps 4 to 0 bits.
-    PosterizeIncreasing,
-    /// Keeps 4 to 8 bits, as the paper of AutoAugment has it.
-    PosterizeOriginal,
-    /// From all levels inverted to none.
-    Solarize,
-    /// From no level inverted to all.
-    SolarizeIncreasing,
-    SolarizeAdd,
-    /// From 0.1, almost gray, to 1.9. So are the other three.
-    Color,
-    /// From 1, no change, down to 0.1 or up to 1.9. So are the other three.
-    ColorIncreasing,
-    Contrast,
-    ContrastIncreasing,
-    Brightness,
-    BrightnessIncreasing,
-    Sharpness,
-    SharpnessIncreasing,
-    ShearX,
-    ShearY,
-    /// A part of the width.
-    #[cfg_attr(test, serde(rename = "TranslateXRel"))]
-    TranslateX,
-    /// A part of the height.
-    #[cfg_attr(test, serde(rename = "TranslateYRel"))]
-    TranslateY,
-}
-
-impl Kind {
-    /// Whether it goes in one of two directions.
-    fn has_direction(self) -> bool {
-        matches!(
-            self,
-            Self::Rotate
-                | Self::ColorIncreasing
-                | Self::ContrastIncreasing
-                | Self::BrightnessIncreasing
-                | Self::SharpnessIncreasing
-                | Self::ShearX
-                | Self::ShearY
-                | Self::TranslateX
-                | Self::TranslateY
-        )
-    }
-
-    /// timm's `LEVEL_TO_ARG`. `direction` is 1 or -1; `reach` is the farthest shift to the right and down, in pixels.
-    fn operation(self, magnitude: f64, direction: f64, reach: [f64; 2]) -> Operation {
-        let part = magnitude / MAX_MAGNITUDE;
-        let factor = || part * 1.8 + 0.1;
-        let increasing_factor = || (1.0 + direction * (part * 0.9)).max(0.1);
-        // Casts truncate, as Python's int() does.
-        let bits = (part * 4.0) as u32;
-        let threshold = (part * 256.0).trunc().min(256.0);
-        match self {
-            Self::AutoContrast => Operation::AutoContrast,
-            Self::Equalize => Operation::Equalize,
-            Self::Invert => Operation::Invert,
-            Self::Rotate => Operation::Rotate(direction * (part * 30.0)),
-            Self::Posterize => Operation::Posterize(bits),
-            Self::PosterizeIncreasing => Operation::Posterize(4 - bits),
-            Self::PosterizeOriginal => Operation::Posterize(4 + bits),
-            Self::Solarize => Operation::Solarize(threshold),
-            Self::SolarizeIncreasing => Operation::Solarize(256.0 - threshold),
-            Self::SolarizeAdd => Operation::SolarizeAdd((part * 110.0) as u8),
-            Self::Color => Operation::Color(factor()),
-            Self::ColorIncreasing => Operation::Color(increasing_factor()),
-            Self::Contrast => Operation::Contrast(factor()),
-            Self::ContrastIncreasing => Operation::Contrast(increasing_factor()),
-            Self::Brightness => Operation::Brightness(factor()),
-            Self::BrightnessIncreasing => Operation::Brightness(increasing_factor()),
-            Self::Sharpness => Operation::Sharpness(factor()),
-            Self::SharpnessIncreasing => Operation::Sharpness(increasing_factor()),
-            Self::ShearX => Operation::ShearX(direction * (part * 0.3)),
-            Self::ShearY => Operation::ShearY(direction * (part * 0.3)),
-            Self::TranslateX => Operation::TranslateX(direction * (part * reach[0])),
-            Self::TranslateY => Operation::TranslateY(direction * (part * reach[1])),
-        }
-    }
-}
+use crate::transform::Interpolation;
 
 /// One step of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,74 +56,26 @@ impl Step {
         let direction = if self.kind.has_direction() && unit(rng) >= 0.5 { -1.0 } else { 1.0 };
         let reach = size.map(|side| common.translate_part * f64::from(side));
         let operation = self.kind.operation(magnitude.clamp(0.0, MAX_MAGNITUDE), direction, reach);
-        let interpolation = match operation.is_geometric() {
-            true => common.interpolation.draw(rng),
-            false => Default::default(),
-        };
+        let interpolation =
+            if operation.is_geometric() { common.interpolation.draw(rng) } else { Interpolation::Nearest };
         Some((operation, Warp { interpolation, fill: common.fill }))
-    }
-}
-
-#[cfg(test)]
-impl Kind {
-    /// By timm's name.
-    pub(crate) fn of_name(name: &str) -> Self {
-        serde_json::from_value(name.into()).unwrap()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pillow::reference;
     use crate::random::stream;
-    use crate::transform::Interpolation;
 
     const COMMON: Common =
         Common { magnitude_std: 0.0, translate_part: 0.45, interpolation: AugmentInterpolation::Random, fill: [0; 3] };
-
-    fn argument(operation: Operation) -> f64 {
-        match operation {
-            Operation::Identity | Operation::AutoContrast | Operation::Equalize | Operation::Invert => 0.0,
-            Operation::Posterize(bits) => bits.into(),
-            Operation::SolarizeAdd(add) => add.into(),
-            Operation::Rotate(x)
-            | Operation::Solarize(x)
-            | Operation::Color(x)
-            | Operation::Contrast(x)
-            | Operation::Brightness(x)
-            | Operation::Sharpness(x)
-            | Operation::ShearX(x)
-            | Operation::ShearY(x)
-            | Operation::TranslateX(x)
-            | Operation::TranslateY(x) => x,
-        }
-    }
-
-    #[test]
-    fn magnitudes_mean_what_they_mean_to_timm() {
-        let mut compared = 0;
-        for expected in reference().strengths {
-            let kind = Kind::of_name(&expected.kind);
-            for (i, &magnitude) in expected.magnitudes.iter().enumerate() {
-                let ours = |direction| argument(kind.operation(magnitude, direction, [0.45; 2]));
-                assert_eq!(ours(1.0), expected.positive[i], "{kind:?} {magnitude}");
-                let other = if kind.has_direction() { -1.0 } else { 1.0 };
-                assert_eq!(ours(other), expected.negative[i], "{kind:?} {magnitude}");
-                compared += 1;
-            }
-            // What has no direction is the same in both.
-            assert_eq!(kind.has_direction(), expected.positive != expected.negative, "{kind:?}");
-        }
-        assert_eq!(compared, 19 * 14);
-    }
 
     /// The degrees of 4000 rotations.
     fn rotations(magnitude: f64, magnitude_std: f64) -> Vec<f64> {
         let mut rng = stream("test", &[5]);
         let step = Step { kind: Kind::Rotate, probability: 1.0, magnitude };
         let common = Common { magnitude_std, ..COMMON };
-        (0..4000).map(|_| argument(step.draw([8, 8], &common, &mut rng).unwrap().0)).collect()
+        (0..4000).map(|_| step.draw([8, 8], &common, &mut rng).unwrap().0.argument()).collect()
     }
 
     #[test]
@@ -244,7 +104,7 @@ mod tests {
         let drawn: Vec<_> = (0..4000).filter_map(|_| step.draw([8, 8], &COMMON, &mut rng)).collect();
         // Four standard deviations: 4 * sqrt(4000 * 0.3 * 0.7) = 116.
         assert!((1084..1316).contains(&drawn.len()), "{}", drawn.len());
-        let left = drawn.iter().filter(|(operation, _)| argument(*operation) < 0.0).count();
+        let left = drawn.iter().filter(|(operation, _)| operation.argument() < 0.0).count();
         let bilinear = drawn.iter().filter(|(_, warp)| warp.interpolation == Interpolation::Bilinear).count();
         let half = drawn.len() / 2;
         assert!(left.abs_diff(half) < 70 && bilinear.abs_diff(half) < 70, "{left} {bilinear} {half}");
@@ -256,7 +116,7 @@ mod tests {
         for (kind, expected) in [(Kind::TranslateX, 45.0), (Kind::TranslateY, 9.0)] {
             let step = Step { kind, probability: 1.0, magnitude: 10.0 };
             let (operation, _) = step.draw([100, 20], &COMMON, &mut rng).unwrap();
-            assert_eq!(argument(operation).abs(), expected);
+            assert_eq!(operation.argument().abs(), expected);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::random::{below, uniform};
 
 /// One of three changes, each alike likely: gray, solarized, blurred.
 ///
-/// The paper's colour jitter is a transform of its own that follows:
+/// timm's `3a`. The paper's colour jitter is a transform of its own that follows:
 /// `{ three_augment = {} }, { color_jitter = { brightness = 0.3, contrast = 0.3, saturation = 0.3 } }`.
 ///
 /// Draws: which; the radius of a blur.
