@@ -80,6 +80,7 @@ fn nearest(image: &RgbImage, m: Matrix, fill: [u8; 3]) -> RgbImage {
     let fits =
         |x: f64, y: f64| (x * m[0] + y * m[1] + m[2]).abs() < 32768.0 && (x * m[3] + y * m[4] + m[5]).abs() < 32768.0;
     let is_turned = m[1] != 0.0 || m[3] != 0.0;
+    // Pillow's own rule for when it may take numbers with 16 bits before and 16 behind the point.
     if is_turned && fits(0.0, 0.0) && fits(width, height) && fits(0.0, height) && fits(width, 0.0) {
         let fixed = |position: f64| (position * 65536.0 + 0.5).floor() as i64;
         let start = [fixed(m[2] + m[0] * 0.5 + m[1] * 0.5), fixed(m[5] + m[3] * 0.5 + m[4] * 0.5)];
@@ -219,7 +220,7 @@ fn bilinear(source: &Bordered, place: &Place) -> Levels {
 fn bicubic(source: &Bordered, place: &Place) -> Levels {
     let across = |y: isize| {
         let [a, b, c, d] = source.pixels(place.x - 1, y);
-        // In between no pixels, as where a picture moves up and down only, the curve meets the pixel exactly.
+        // At a pixel, as everywhere in a picture that only moves up or down, the curve meets it exactly.
         if place.dx == 0.0 { b } else { cubic([a, b, c, d], place.dx) }
     };
     if place.dy == 0.0 {

@@ -35,7 +35,7 @@ impl Default for TrivialAugment {
 enum Magnitude {
     /// Nothing.
     None,
-    /// From 0 to this, or from 0 to less.
+    /// From 0 to this, in one of two directions.
     Signed(f32),
     /// From 8 bits to 2.
     Bits,
