@@ -225,6 +225,8 @@ impl TarSource {
             description: format!("tar archive `{}`, {}", path.display(), layout.split),
             classes: layout.classes,
             warnings: layout.warnings,
+            has_own_split: layout.has_own_split,
+            is_multi_label: false,
         })
     }
 
@@ -244,6 +246,8 @@ impl TarSource {
             description: format!("tar archives in `{}`, {}", dir.display(), layout.split),
             classes: layout.classes,
             warnings: layout.warnings,
+            has_own_split: layout.has_own_split,
+            is_multi_label: false,
         })
     }
 }

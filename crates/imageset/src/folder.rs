@@ -54,6 +54,8 @@ pub(crate) fn open(root: &Path, options: &OpenOptions) -> Result<DataSet, Source
         description: format!("folder `{}`, {}", root.display(), layout.split),
         classes: layout.classes,
         warnings: layout.warnings,
+        has_own_split: layout.has_own_split,
+        is_multi_label: false,
     })
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Layout<F> {
     pub(crate) train: Vec<Labelled<F>>,
     pub(crate) val: Vec<Labelled<F>>,
     pub(crate) split: String,
+    /// Whether the listing has both parts.
+    pub(crate) has_own_split: bool,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -226,7 +228,7 @@ impl<F: Clone> Part<F> {
             warnings.push(format!("`{root}` has no validation images, and none are held back"));
         }
         let split = split_rule(options.val_fraction, options.seed);
-        Ok(Layout { classes, train, val, split, warnings })
+        Ok(Layout { classes, train, val, split, has_own_split: false, warnings })
     }
 
     fn with_val(self, val: &Listing<F>, val_name: &str) -> Result<Layout<F>, SourceError> {
@@ -269,7 +271,8 @@ impl<F: Clone> Part<F> {
                 .collect()
         };
         let (train, val) = (labelled(self.images), labelled(val.images));
-        Ok(Layout { train, val, split: format!("{val_name} for validation"), warnings, classes })
+        let split = format!("{val_name} for validation");
+        Ok(Layout { classes, train, val, split, has_own_split: true, warnings })
     }
 }
 

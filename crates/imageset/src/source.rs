@@ -121,6 +121,10 @@ pub struct DataSet {
     pub description: String,
     /// What the user may want to know, one sentence each.
     pub warnings: Vec<String>,
+    /// Whether the two parts are those that the data set came with, rather than drawn from one.
+    pub has_own_split: bool,
+    /// Whether an image may have any number of labels.
+    pub is_multi_label: bool,
 }
 
 impl fmt::Debug for DataSet {
@@ -131,6 +135,8 @@ impl fmt::Debug for DataSet {
             .field("val", &self.val.len())
             .field("description", &self.description)
             .field("warnings", &self.warnings)
+            .field("has_own_split", &self.has_own_split)
+            .field("is_multi_label", &self.is_multi_label)
             .finish()
     }
 }
@@ -175,7 +181,7 @@ impl DataSet {
         }
     }
 
-    /// A checksum of what a split holds: BLAKE3 of names and labels in order, in hexadecimal.
+    /// A checksum of what a split holds: BLAKE3 of names and labels, all of them, in order, in hexadecimal.
     ///
     /// It tells a resumed run that images came, went or changed class. The folders that all names have in common are left out,
     /// so a data set may move. It does not look at pixels, so it costs little.
@@ -187,7 +193,15 @@ impl DataSet {
             let name = &name.as_bytes()[common..];
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name);
-            hasher.update(&(split.label(index) as u64).to_le_bytes());
+            if split.is_multi_label() {
+                let labels = split.labels(index);
+                hasher.update(&(labels.len() as u64).to_le_bytes());
+                for label in labels {
+                    hasher.update(&(label as u64).to_le_bytes());
+                }
+            } else {
+                hasher.update(&(split.label(index) as u64).to_le_bytes());
+            }
         }
         hasher.finalize().to_hex().to_string()
     }
