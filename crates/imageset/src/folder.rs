@@ -32,14 +32,18 @@ impl ImageSource for FolderSource {
     }
 
     fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
-        let path = &self.images[index].0;
-        let bytes = fs::metadata(path).map_err(|error| SourceError::read(path, error))?.len();
-        if bytes > MAX_FILE_BYTES {
-            return Err(SourceError::FileTooLarge { path: path.clone(), bytes, max_bytes: MAX_FILE_BYTES });
-        }
-        let bytes = fs::read(path).map_err(|error| SourceError::read(path, error))?;
-        Ok(EncodedImage::File(bytes))
+        read_file(&self.images[index].0)
     }
+}
+
+/// Reads an image file.
+pub(crate) fn read_file(path: &Path) -> Result<EncodedImage, SourceError> {
+    let bytes = fs::metadata(path).map_err(|error| SourceError::read(path, error))?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(SourceError::FileTooLarge { path: path.to_owned(), bytes, max_bytes: MAX_FILE_BYTES });
+    }
+    let bytes = fs::read(path).map_err(|error| SourceError::read(path, error))?;
+    Ok(EncodedImage::File(bytes))
 }
 
 pub(crate) fn open(root: &Path, options: &OpenOptions) -> Result<DataSet, SourceError> {
@@ -107,7 +111,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::loader::{Loader, LoaderConfig};
+    use crate::sampling::Sampling;
     use crate::source::SourceKind;
+    use crate::transform::{Pipeline, Transform};
 
     /// A small image file; `level` makes it one of its own.
     fn png(level: u8) -> Vec<u8> {
@@ -167,6 +174,25 @@ mod tests {
         assert_eq!(set.description, format!("folder `{dir_path}`, `val` for validation"));
         assert_eq!(set.warnings, [format!("`{dir_path}/val` holds no images of 1 of 3 classes: `Ähre`")]);
         assert!(matches!(set.train.read(0).unwrap(), EncodedImage::File(bytes) if bytes == png(2)));
+    }
+
+    #[test]
+    fn gray_images_deep_in_folders_with_any_name_are_loaded() {
+        let dir = folder(&["犬/été 2025/ü#1.png", "犬/2.png", "кот/a/b/c/3.png", "one image/4.png"]);
+        let path = Some(dir.path().to_owned());
+        let set = DataSet::open(&OpenOptions { path, val_fraction: 0.0, ..OpenOptions::default() }).unwrap();
+        assert_eq!(set.classes, ["one image", "кот", "犬"]);
+        for sampling in [Sampling::Shuffled, Sampling::Balanced, Sampling::Repeated(2)] {
+            let pipeline = Pipeline::new(&[Transform::CenterCrop { size: None }], 2).unwrap();
+            let config = LoaderConfig { shuffle: true, sampling, ..LoaderConfig::default() };
+            let loader = Loader::new(Arc::clone(&set.train), pipeline, config).unwrap();
+            let batch = loader.epoch(0, 0).next().unwrap().unwrap();
+            for (place, &index) in batch.indices.iter().enumerate() {
+                // The levels are the numbers of the files: sorted by class, they are 3, 2, 1, 0.
+                assert_eq!(batch.pixels[place * 12..][..12], [3 - index as u8; 12]);
+                assert_eq!(batch.labels[place], [0, 1, 2, 2][index]);
+            }
+        }
     }
 
     #[test]
@@ -273,7 +299,7 @@ mod tests {
         assert_eq!(
             open_auto(&file).unwrap_err().to_string(),
             format!(
-                "`{root}/file.png` is a file, but not a tar archive (`.tar`, `.tar.gz` or `.tgz`): give a folder of class folders or such an archive"
+                "`{root}/file.png` is a file, but neither a tar archive (`.tar`, `.tar.gz` or `.tgz`) nor a list of images (`.csv`, `.tsv`, `.json` or `.jsonl`): give such a file or a folder of class folders"
             )
         );
         let open = |kind, path: Option<&Path>, val_fraction| {

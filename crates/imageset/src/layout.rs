@@ -277,7 +277,7 @@ impl<F: Clone> Part<F> {
 }
 
 /// The first few of many names.
-fn shortened(names: &[String]) -> String {
+pub(crate) fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names[..names.len().min(SHOWN)].join(", ");
     if names.len() > SHOWN { format!("{shown}, …") } else { shown }

@@ -16,10 +16,12 @@ mod color_jitter;
 #[cfg(feature = "burn-dataset")]
 pub mod dataset;
 pub mod decode;
+mod delimited;
 pub mod folder;
 pub mod idx;
 pub mod image;
 mod layout;
+pub mod list;
 pub mod loader;
 mod near_duplicate;
 #[cfg(test)]

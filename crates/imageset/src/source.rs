@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::archive::TarSource;
 use crate::decode::{DecodeError, DecodeLimits, decode};
 use crate::image::RgbImage;
-use crate::{folder, idx, sample};
+use crate::list::ListFault;
+use crate::{folder, idx, list, sample};
 
 /// One image as its source has it.
 #[derive(Clone, Debug)]
@@ -71,6 +72,8 @@ pub enum SourceKind {
     Tar,
     /// A directory of IDX files, the format of MNIST.
     Idx,
+    /// A CSV, TSV or JSON file that names each image with its label or labels.
+    List,
     /// The 3,600 images that are built into the program.
     #[serde(rename = "fashion-mnist-sample")]
     FashionMnistSample,
@@ -83,6 +86,7 @@ impl fmt::Display for SourceKind {
             Self::Folder => "folder",
             Self::Tar => "tar",
             Self::Idx => "idx",
+            Self::List => "list",
             Self::FashionMnistSample => "fashion-mnist-sample",
         })
     }
@@ -93,7 +97,7 @@ impl fmt::Display for SourceKind {
 pub struct OpenOptions {
     /// The kind, or [`SourceKind::Auto`].
     pub kind: SourceKind,
-    /// The folder or archive. None for the built-in sample.
+    /// The folder, archive or list. None for the built-in sample.
     pub path: Option<PathBuf>,
     /// The part of each class that becomes validation where the data set has no split of its own, 0 to below 1.
     pub val_fraction: f64,
@@ -173,6 +177,9 @@ impl DataSet {
             SourceKind::Folder => folder::open(path, options),
             SourceKind::Idx => idx::open(path, options),
             SourceKind::Tar => TarSource::open(path, options),
+            SourceKind::List if is_dir => Err(SourceError::NotAList { path: path.to_owned() }),
+            SourceKind::List => list::open(path, options),
+            _ if !is_dir && list::is_list_name(path) => list::open(path, options),
             _ if !is_dir && is_tar_name(path) => TarSource::open(path, options),
             _ if !is_dir => Err(SourceError::NotADataSet { path: path.to_owned() }),
             _ if idx::is_idx_dir(path) => idx::open(path, options),
@@ -259,8 +266,8 @@ pub enum SourceError {
     // What was asked for.
     /// A kind that needs a path came without one.
     #[error(
-        "no data set was named for source `{kind}`: give the path of a folder of class folders, a tar archive or a directory \
-         of IDX files, or choose `fashion-mnist-sample`, which is built in"
+        "no data set was named for source `{kind}`: give the path of a folder of class folders, a tar archive, a list of images \
+         or a directory of IDX files, or choose `fashion-mnist-sample`, which is built in"
     )]
     NoPath {
         /// The kind asked for.
@@ -293,9 +300,10 @@ pub enum SourceError {
         /// The path given.
         path: PathBuf,
     },
-    /// A file that is no archive.
+    /// A file that is neither an archive nor a list.
     #[error(
-        "`{path}` is a file, but not a tar archive (`.tar`, `.tar.gz` or `.tgz`): give a folder of class folders or such an archive"
+        "`{path}` is a file, but neither a tar archive (`.tar`, `.tar.gz` or `.tgz`) nor a list of images (`.csv`, `.tsv`, `.json` \
+         or `.jsonl`): give such a file or a folder of class folders"
     )]
     NotADataSet {
         /// The path given.
@@ -453,6 +461,70 @@ pub enum SourceError {
         label: usize,
         /// How many classes there are.
         classes: usize,
+    },
+
+    // Lists.
+    /// Something else than a list.
+    #[error(
+        "`{path}` is no list of images, which is a file called `.csv`, `.tsv`, `.json` or `.jsonl`: set the source to `auto`"
+    )]
+    NotAList {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// Another encoding, or no text at all.
+    #[error("`{path}`, line {line}: this is not UTF-8 text: save the list in that encoding")]
+    ListNotUtf8 {
+        /// The list.
+        path: PathBuf,
+        /// The first such line.
+        line: usize,
+    },
+    /// A line that cannot be right.
+    #[error("`{path}`, line {line}: {fault}")]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        fault: ListFault,
+    },
+    /// Images that are not there.
+    #[error(
+        "`{path}` names {} of {images} that {} not there: {}{}; paths start from the folder of the list",
+        counted(*missing, "image"), if *missing == 1 { "is" } else { "are" }, .first.join("; "),
+        if *missing > .first.len() { "; …" } else { "" }
+    )]
+    ListMissingFiles {
+        /// The list.
+        path: PathBuf,
+        /// How many are missing.
+        missing: usize,
+        /// How many there should be.
+        images: usize,
+        /// Line and file of the first ones.
+        first: Vec<String>,
+    },
+    /// Images to measure on only.
+    #[error(
+        "`{path}` has no images of the split `train`: give that split to the images to learn from, or leave the column out to have a \
+         part of them held back"
+    )]
+    ListNoTrain {
+        /// The list.
+        path: PathBuf,
+    },
+    /// Nothing to tell apart.
+    #[error(
+        "`{path}` has {} to train on, but a classifier needs at least two classes: list images of another one",
+        .class.as_ref().map_or_else(|| "no class".to_owned(), |class| format!("only the class `{class}`"))
+    )]
+    ListFewClasses {
+        /// The list.
+        path: PathBuf,
+        /// The only class, if there is any.
+        class: Option<String>,
     },
 
     /// A foreign source's own words.

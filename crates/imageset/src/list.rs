@@ -1,0 +1,879 @@
+//! Images in a list: a file that names each image with its label, and with its part if the list has parts.
+//!
+//! CSV or TSV (`.csv`, `.tsv`): the first line names the columns, in any order and among others,
+//! * `path`, or else `file`, `filename` or `image`: where the image is, from the folder of the list on, or absolute;
+//! * `label`, or else `class`: the name of its class; several are separated by `|`, which hence cannot be part of a name. Or
+//!   `labels`: the same, and a cell may be empty, for an image that has no label;
+//! * `split`, which may be left out: `train`, `val` (or `valid`, `validation`) or `test`.
+//!
+//! JSON (`.json`, `.jsonl`): an array of objects with these keys, or such objects one after the other, one a line. A label is a
+//! string or a whole number, which counts as its text, and several are an array.
+//!
+//! Without a `split`, or if all of the list is `train`, a part is held back as from class folders, where an image with several
+//! labels counts by its first one. `test` takes the place of `val` where there is none; beside one, it is left out. The classes
+//! are those of the images to train on, in bytewise order: `10` comes before `9`.
+//!
+//! The list is **multi-label** if it says `labels`, or if any image has several or none.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::delimited::{QuoteFault, Record, Records};
+use crate::folder::read_file;
+use crate::layout::shortened;
+use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError, counted};
+use crate::split::{split_class, split_rule};
+
+/// Names of the column or key of the path, the preferred one first.
+const PATH_NAMES: [&str; 4] = ["path", "file", "filename", "image"];
+/// Names of the column or key of the label, the preferred one first.
+const LABEL_NAMES: [&str; 2] = ["label", "class"];
+/// Name of the column or key of any number of labels.
+const LABELS_NAME: &str = "labels";
+const SPLIT_NAME: &str = "split";
+/// Between the labels of a cell.
+const LABEL_SEPARATOR: char = '|';
+/// How many missing files are named.
+const SHOWN_MISSING: usize = 3;
+
+/// What is wrong with a line of a list.
+#[derive(Debug, thiserror::Error)]
+pub enum ListFault {
+    /// A quoted cell is not closed, or not at its end.
+    #[error(transparent)]
+    Quote(#[from] QuoteFault),
+    /// Too few or too many cells.
+    #[error("there are {found} here, but {expected} in the header: put a cell that holds a separator in double quotes",
+        found = counted(*found, "cell"))]
+    Cells {
+        /// Cells of the line.
+        found: usize,
+        /// Cells of the header.
+        expected: usize,
+    },
+    /// A column or key that is needed.
+    #[error("there is no {what}, called {}, among `{}`", quoted(.names, " or "), .found.join("`, `"))]
+    Missing {
+        /// What would be in it.
+        what: &'static str,
+        /// The names that it may have.
+        names: Vec<&'static str>,
+        /// The names that are there.
+        found: Vec<String>,
+    },
+    /// It is not clear which one counts.
+    #[error("there are both `label` and `labels`: keep one of them")]
+    BothLabels,
+    /// Not JSON.
+    #[error("this is not good JSON: {reason}")]
+    Json {
+        /// The parser's words.
+        reason: String,
+    },
+    /// Something else than an object.
+    #[error("an entry must be an object such as `{{\"path\": \"images/1.jpg\", \"label\": \"cat\"}}`")]
+    NotAnObject,
+    /// A value of the wrong kind.
+    #[error("`{key}` is {value}, but it must be {expected}")]
+    WrongKind {
+        /// The key.
+        key: String,
+        /// Its value, as JSON.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// No path.
+    #[error("the path is empty")]
+    EmptyPath,
+    /// No label where there must be one.
+    #[error("a label is empty: name the class, or call the column `labels` if an image may have none")]
+    EmptyLabel,
+    /// No part of a split.
+    #[error("the split is `{split}`, but it must be `train`, `val` (or `valid`, `validation`) or `test`")]
+    UnknownSplit {
+        /// What is there.
+        split: String,
+    },
+    /// The same image with two truths.
+    #[error(
+        "`{image}` is in line {line} already, with another label: keep one of the lines; several labels of an image are written in \
+         one cell as `cat|dog`, in JSON as an array"
+    )]
+    OtherLabel {
+        /// Its path as written.
+        image: String,
+        /// The line that has it first.
+        line: usize,
+    },
+    /// The same image in two parts.
+    #[error(
+        "`{image}` is in line {line} already, in another split: keep one of the lines, or nothing is measured with it"
+    )]
+    OtherSplit {
+        /// Its path as written.
+        image: String,
+        /// The line that has it first.
+        line: usize,
+    },
+    /// Validation knows a class that training does not.
+    #[error("the class `{class}` is in the split `{split}`, but no image to train on has it")]
+    UnknownClass {
+        /// The class.
+        class: String,
+        /// The part.
+        split: String,
+    },
+}
+
+fn quoted(names: &[&str], between: &str) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(between)
+}
+
+/// A line and what is wrong with it.
+type LineFault = (usize, ListFault);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Train,
+    Val,
+    Test,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// One image of the list, as written.
+struct Entry {
+    line: usize,
+    path: String,
+    labels: Vec<String>,
+    part: Part,
+    /// Whether it is said that an image may have any number of labels.
+    is_multi_label: bool,
+}
+
+impl Entry {
+    fn new(line: usize, path: String, labels: Vec<String>, split: Option<&str>) -> Result<Self, LineFault> {
+        if path.is_empty() {
+            return Err((line, ListFault::EmptyPath));
+        }
+        let mut distinct: Vec<String> = Vec::with_capacity(labels.len());
+        for label in labels {
+            if label.is_empty() {
+                return Err((line, ListFault::EmptyLabel));
+            }
+            if !distinct.contains(&label) {
+                distinct.push(label);
+            }
+        }
+        let part = match split.map(|split| split.trim().to_lowercase()).as_deref() {
+            None | Some("train") => Part::Train,
+            Some("val" | "valid" | "validation") => Part::Val,
+            Some("test") => Part::Test,
+            Some(_) => return Err((line, ListFault::UnknownSplit { split: split.unwrap_or_default().to_owned() })),
+        };
+        let is_multi_label = distinct.len() != 1;
+        Ok(Self { line, path, labels: distinct, part, is_multi_label })
+    }
+}
+
+/// Whether a file's name says that it is a list.
+pub(crate) fn is_list_name(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ["csv", "tsv", "json", "jsonl"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
+/// Where a thing is among names, which are compared without regard to case.
+fn find(names: &[String], known: &[&str]) -> Option<usize> {
+    known.iter().find_map(|known| names.iter().position(|name| name.eq_ignore_ascii_case(known)))
+}
+
+/// Which columns or keys are the ones that count.
+struct Places {
+    path: usize,
+    labels: usize,
+    split: Option<usize>,
+    is_multi_label: bool,
+}
+
+impl Places {
+    fn new(names: &[String]) -> Result<Self, ListFault> {
+        let missing =
+            |what, known: &[&'static str]| ListFault::Missing { what, names: known.to_vec(), found: names.to_vec() };
+        let path = find(names, &PATH_NAMES).ok_or_else(|| missing("path of the image", &PATH_NAMES))?;
+        let (labels, is_multi_label) = match (find(names, &LABEL_NAMES), find(names, &[LABELS_NAME])) {
+            (Some(_), Some(_)) => return Err(ListFault::BothLabels),
+            (Some(label), None) => (label, false),
+            (None, Some(labels)) => (labels, true),
+            (None, None) => return Err(missing("label", &[LABEL_NAMES[0], LABEL_NAMES[1], LABELS_NAME])),
+        };
+        Ok(Self { path, labels, split: find(names, &[SPLIT_NAME]), is_multi_label })
+    }
+}
+
+/// The entries of a CSV or TSV file.
+fn delimited_entries(text: &str, separator: char) -> Result<Vec<Entry>, LineFault> {
+    let mut records = Records::new(text, separator).map(|record| record.map_err(|(line, fault)| (line, fault.into())));
+    let Some(header) = records.next().transpose()? else { return Ok(Vec::new()) };
+    let names: Vec<String> = header.cells.iter().map(|name| name.trim().to_owned()).collect();
+    let places = Places::new(&names).map_err(|fault| (header.line, fault))?;
+    let entry = |record: Result<Record, LineFault>| {
+        let record = record?;
+        let (found, expected) = (record.cells.len(), names.len());
+        if found != expected {
+            return Err((record.line, ListFault::Cells { found, expected }));
+        }
+        let labels = &record.cells[places.labels];
+        let labels = if places.is_multi_label && labels.trim().is_empty() {
+            Vec::new()
+        } else {
+            labels.split(LABEL_SEPARATOR).map(|label| label.trim().to_owned()).collect()
+        };
+        let split = places.split.map(|split| record.cells[split].as_str());
+        let mut entry = Entry::new(record.line, record.cells[places.path].clone(), labels, split)?;
+        entry.is_multi_label |= places.is_multi_label;
+        Ok(entry)
+    };
+    records.map(entry).collect()
+}
+
+/// JSON text and how far it has been read.
+struct JsonText<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl JsonText<'_> {
+    fn skip(&mut self, bytes: usize) {
+        self.line += self.rest[..bytes].matches('\n').count();
+        self.rest = &self.rest[bytes..];
+    }
+
+    fn skip_space(&mut self) {
+        self.skip(self.rest.len() - self.rest.trim_start().len());
+    }
+
+    /// Goes over a character, if it is the next one.
+    fn take(&mut self, character: char) -> bool {
+        let is_next = self.rest.starts_with(character);
+        if is_next {
+            self.skip(character.len_utf8());
+        }
+        self.skip_space();
+        is_next
+    }
+
+    fn fault(&self, reason: &str) -> LineFault {
+        (self.line, ListFault::Json { reason: reason.to_owned() })
+    }
+
+    fn object(&mut self) -> Result<Map<String, Value>, LineFault> {
+        if !self.rest.starts_with('{') {
+            return Err((self.line, ListFault::NotAnObject));
+        }
+        let mut objects = serde_json::Deserializer::from_str(self.rest).into_iter();
+        let object = objects.next().transpose().map_err(|error| {
+            let words = error.to_string();
+            let reason = words.rsplit_once(" at line ").map_or(words.as_str(), |(reason, _)| reason);
+            (self.line + error.line().saturating_sub(1), ListFault::Json { reason: reason.to_owned() })
+        })?;
+        let len = objects.byte_offset();
+        self.skip(len);
+        self.skip_space();
+        Ok(object.unwrap_or_default())
+    }
+}
+
+/// The entries of a JSON file: an array of objects, or objects one after the other.
+fn json_entries(text: &str) -> Result<Vec<Entry>, LineFault> {
+    let mut text = JsonText { rest: text, line: 1 };
+    text.skip_space();
+    let mut entries = Vec::new();
+    let is_array = text.take('[');
+    loop {
+        if is_array && text.take(']') {
+            return if text.rest.is_empty() { Ok(entries) } else { Err(text.fault("there is text after the list")) };
+        }
+        if text.rest.is_empty() {
+            return if is_array { Err(text.fault("the list is not closed with `]`")) } else { Ok(entries) };
+        }
+        let line = text.line;
+        entries.push(json_entry(line, &text.object()?)?);
+        if is_array && !text.take(',') && !text.rest.is_empty() && !text.rest.starts_with(']') {
+            return Err(text.fault("after an entry, `,` or the closing `]` is missing"));
+        }
+    }
+}
+
+fn json_entry(line: usize, object: &Map<String, Value>) -> Result<Entry, LineFault> {
+    let present = object.iter().filter(|(_, value)| !value.is_null());
+    let (names, values): (Vec<String>, Vec<&Value>) = present.map(|(key, value)| (key.clone(), value)).unzip();
+    let places = Places::new(&names).map_err(|fault| (line, fault))?;
+    let wrong = |place: usize, value: &Value, expected| {
+        (line, ListFault::WrongKind { key: names[place].clone(), value: value.to_string(), expected })
+    };
+    let string = |place: usize| values[place].as_str().ok_or_else(|| wrong(place, values[place], "a string"));
+    let label = |value: &Value| match value {
+        Value::String(label) => Ok(label.trim().to_owned()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
+        other => Err(wrong(places.labels, other, "a string or a whole number, or an array of these")),
+    };
+    let labels = match values[places.labels] {
+        Value::Array(labels) => labels.iter().map(label).collect::<Result<_, _>>()?,
+        one => vec![label(one)?],
+    };
+    let split = places.split.map(string).transpose()?;
+    let mut entry = Entry::new(line, string(places.path)?.trim().to_owned(), labels, split)?;
+    entry.is_multi_label |= places.is_multi_label;
+    Ok(entry)
+}
+
+/// Reads the file and checks each entry by itself.
+fn entries(path: &Path) -> Result<Vec<Entry>, SourceError> {
+    let bytes = fs::read(path).map_err(|error| SourceError::read(path, error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        SourceError::ListNotUtf8 { path: path.to_owned(), line }
+    })?;
+    // Spreadsheet programs like to begin with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let is_ending = |ending| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
+    let entries = if is_ending("csv") {
+        delimited_entries(text, ',')
+    } else if is_ending("tsv") {
+        delimited_entries(text, '\t')
+    } else {
+        json_entries(text)
+    };
+    entries.map_err(|(line, fault)| SourceError::List { path: path.to_owned(), line, fault })
+}
+
+/// One part of a list.
+#[derive(Debug)]
+struct ListSource {
+    /// Path and class numbers of each image.
+    images: Vec<(PathBuf, Vec<usize>)>,
+    is_multi_label: bool,
+}
+
+impl ImageSource for ListSource {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.images[index].1.first().copied().unwrap_or_default()
+    }
+
+    fn labels(&self, index: usize) -> Vec<usize> {
+        self.images[index].1.clone()
+    }
+
+    fn is_multi_label(&self) -> bool {
+        self.is_multi_label
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.images[index].0.display().to_string()
+    }
+
+    fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
+        read_file(&self.images[index].0)
+    }
+}
+
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, SourceError> {
+    if !is_list_name(path) {
+        return Err(SourceError::NotAList { path: path.to_owned() });
+    }
+    let root = path.display().to_string();
+    let mut entries = entries(path)?;
+    if entries.is_empty() {
+        return Err(SourceError::EmptySplit { path: root });
+    }
+    let list = List { path, folder: path.parent().unwrap_or(Path::new("")) };
+    let mut warnings = Vec::new();
+    let repeated = list.drop_repeated(&mut entries)?;
+    if repeated > 0 {
+        warnings.push(format!("left out of `{root}`: {} that repeat an image", counted(repeated, "line")));
+    }
+    if entries.iter().any(|entry| entry.part == Part::Val) {
+        let before = entries.len();
+        entries.retain(|entry| entry.part != Part::Test);
+        if entries.len() < before {
+            let images = counted(before - entries.len(), "image");
+            warnings.push(format!("left out of `{root}`: {images} of the split `test`, since there is a split `val`"));
+        }
+    }
+    list.check_files(&entries)?;
+    let is_multi_label = entries.iter().any(|entry| entry.is_multi_label);
+    let classes = list.classes(&entries)?;
+    let images = |of_part: &mut dyn Iterator<Item = &Entry>| -> Arc<dyn ImageSource> {
+        let images = of_part.map(|entry| {
+            let labels = entry.labels.iter().filter_map(|label| classes.binary_search(label).ok());
+            (list.file(entry), labels.collect())
+        });
+        Arc::new(ListSource { images: images.collect(), is_multi_label })
+    };
+    let held_out = entries.iter().map(|entry| entry.part).find(|part| *part != Part::Train);
+    let has_own_split = held_out.is_some();
+    let (is_val, split): (Vec<bool>, String) = match held_out {
+        Some(part) => {
+            let unseen: BTreeSet<&String> = {
+                let seen: BTreeSet<&String> =
+                    entries.iter().filter(|entry| entry.part == part).flat_map(|entry| &entry.labels).collect();
+                classes.iter().filter(|class| !seen.contains(class)).collect()
+            };
+            if !unseen.is_empty() {
+                let names: Vec<String> = unseen.iter().map(|class| format!("`{class}`")).collect();
+                let (missing, all, names) = (names.len(), classes.len(), shortened(&names));
+                warnings.push(format!(
+                    "the split `{part}` of `{root}` has no images of {missing} of {all} classes: {names}"
+                ));
+            }
+            (entries.iter().map(|entry| entry.part == part).collect(), format!("`{part}` for validation"))
+        }
+        None => {
+            if options.val_fraction == 0.0 {
+                warnings.push(format!("`{root}` has no validation images, and none are held back"));
+            }
+            let is_val = split(&entries, options, &mut warnings);
+            (is_val, split_rule(options.val_fraction, options.seed))
+        }
+    };
+    let part = |val: bool| {
+        images(&mut entries.iter().zip(&is_val).filter(|(_, is_val)| **is_val == val).map(|(entry, _)| entry))
+    };
+    let (train, val) = (part(false), part(true));
+    let several = if is_multi_label { " of images with any number of labels" } else { "" };
+    let description = format!("list `{root}`{several}, {split}");
+    Ok(DataSet { classes, train, val, description, warnings, has_own_split, is_multi_label })
+}
+
+/// Holds back a part of each class: whether each entry is for validation.
+fn split(entries: &[Entry], options: &OpenOptions, warnings: &mut Vec<String>) -> Vec<bool> {
+    // An image without labels is of a class of its own, which no other can have.
+    let class = |entry: &Entry| entry.labels.first().cloned().unwrap_or_default();
+    let mut of_class: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, entry) in entries.iter().enumerate() {
+        of_class.entry(class(entry)).or_default().push(place);
+    }
+    let mut is_val = vec![false; entries.len()];
+    for (class, places) in of_class {
+        if places.len() == 1 && options.val_fraction > 0.0 && !class.is_empty() {
+            warnings.push(format!(
+                "the class `{class}` holds a single image: it is for training, and none is left for validation"
+            ));
+        }
+        let keys: Vec<&str> = places.iter().map(|&place| entries[place].path.as_str()).collect();
+        let (_, for_val) = split_class(&class, &keys, options.val_fraction, options.seed);
+        for_val.into_iter().for_each(|position| is_val[places[position]] = true);
+    }
+    is_val
+}
+
+/// The file and where its paths start.
+struct List<'a> {
+    path: &'a Path,
+    folder: &'a Path,
+}
+
+impl List<'_> {
+    fn fault(&self, line: usize, fault: ListFault) -> SourceError {
+        SourceError::List { path: self.path.to_owned(), line, fault }
+    }
+
+    /// The file of an entry, without needless `.` in its path.
+    fn file(&self, entry: &Entry) -> PathBuf {
+        self.folder.join(&entry.path).components().collect()
+    }
+
+    /// Leaves out entries that say again what another one has said, and refuses those that say otherwise. Returns how many.
+    fn drop_repeated(&self, entries: &mut Vec<Entry>) -> Result<usize, SourceError> {
+        let mut first: HashMap<PathBuf, usize> = HashMap::with_capacity(entries.len());
+        let mut is_new = Vec::with_capacity(entries.len());
+        for (place, entry) in entries.iter().enumerate() {
+            let earlier = *first.entry(self.file(entry)).or_insert(place);
+            is_new.push(earlier == place);
+            let earlier = &entries[earlier];
+            let (image, line) = (entry.path.clone(), earlier.line);
+            let labels = |entry: &Entry| entry.labels.iter().cloned().collect::<BTreeSet<_>>();
+            if labels(entry) != labels(earlier) {
+                return Err(self.fault(entry.line, ListFault::OtherLabel { image, line }));
+            }
+            if entry.part != earlier.part {
+                return Err(self.fault(entry.line, ListFault::OtherSplit { image, line }));
+            }
+        }
+        let before = entries.len();
+        let mut is_new = is_new.into_iter();
+        entries.retain(|_| is_new.next().unwrap_or_default());
+        Ok(before - entries.len())
+    }
+
+    fn check_files(&self, entries: &[Entry]) -> Result<(), SourceError> {
+        let missing: Vec<&Entry> = entries.iter().filter(|entry| !self.file(entry).is_file()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let first = missing.iter().take(SHOWN_MISSING);
+        Err(SourceError::ListMissingFiles {
+            path: self.path.to_owned(),
+            missing: missing.len(),
+            images: entries.len(),
+            first: first.map(|entry| format!("line {}, `{}`", entry.line, self.file(entry).display())).collect(),
+        })
+    }
+
+    /// The classes to learn; all others are refused.
+    fn classes(&self, entries: &[Entry]) -> Result<Vec<String>, SourceError> {
+        let mut to_train = entries.iter().filter(|entry| entry.part == Part::Train).peekable();
+        if to_train.peek().is_none() {
+            return Err(SourceError::ListNoTrain { path: self.path.to_owned() });
+        }
+        let classes: BTreeSet<&String> = to_train.flat_map(|entry| &entry.labels).collect();
+        for entry in entries {
+            if let Some(class) = entry.labels.iter().find(|label| !classes.contains(label)) {
+                let (class, split) = (class.clone(), entry.part.to_string());
+                return Err(self.fault(entry.line, ListFault::UnknownClass { class, split }));
+            }
+        }
+        if classes.len() < 2 {
+            let class = classes.first().map(|class| String::clone(class));
+            return Err(SourceError::ListFewClasses { path: self.path.to_owned(), class });
+        }
+        Ok(classes.into_iter().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::source::SourceKind;
+
+    /// A folder with a list of this name, beside images that hold their own name.
+    fn folder(name: &str, list: &str, images: &[&str]) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for image in images {
+            let path = dir.path().join(image);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, image).unwrap();
+        }
+        fs::write(dir.path().join(name), list).unwrap();
+        dir
+    }
+
+    fn open_in(dir: &TempDir, name: &str) -> Result<DataSet, String> {
+        let path = Some(dir.path().join(name));
+        DataSet::open(&OpenOptions { path, val_fraction: 0.25, ..OpenOptions::default() })
+            .map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "DIR"))
+    }
+
+    const IMAGES: [&str; 4] = ["a/1.jpg", "a/2.jpg", "b/ü 3.png", "4"];
+
+    fn open(name: &str, list: &str) -> Result<DataSet, String> {
+        open_in(&folder(name, list, &IMAGES), name)
+    }
+
+    fn error(name: &str, list: &str) -> String {
+        open(name, list).unwrap_err()
+    }
+
+    /// Labels and content of each image.
+    fn listed(dir: &TempDir, source: &dyn ImageSource) -> Vec<(Vec<usize>, String)> {
+        let content = |index| match source.read(index).unwrap() {
+            EncodedImage::File(bytes) => String::from_utf8(bytes).unwrap(),
+            EncodedImage::Rgb(_) => panic!("a list names files"),
+        };
+        (0..source.len())
+            .map(|index| {
+                let name = source.name(index).replace(&format!("{}/", dir.path().display()), "");
+                assert_eq!(content(index), name);
+                (source.labels(index), name)
+            })
+            .collect()
+    }
+
+    fn image(labels: &[usize], name: &str) -> (Vec<usize>, String) {
+        (labels.to_vec(), name.to_owned())
+    }
+
+    #[test]
+    fn all_formats_say_the_same() {
+        let csv = "\u{feff}Split,note,File, label \r\n\r\ntrain,\"x, \"\"y\"\"\",./a/1.jpg,zebra\r\n train ,,4,Ähre\r\n\
+                   val,,\"b/ü 3.png\",zebra\r\ntest,,a/2.jpg,zebra\r\n";
+        let tsv = "path\tclass\tsplit\na/1.jpg\tzebra\ttrain\n4\tÄhre\tTrain\nb/ü 3.png\tzebra\tvalid\na/2.jpg\tzebra\ttest\n";
+        let json = r#"[
+            {"image": "a/1.jpg", "label": "zebra", "split": "train", "id": 7},
+            {"path": "4", "class": ["Ähre"], "split": "train"}, {"split": "validation", "label": "zebra", "path": "b/ü 3.png"},
+            {"filename": "a/2.jpg", "label": "zebra", "split": "test"}
+        ]"#;
+        let jsonl = "\n{\"path\": \"a/1.jpg\", \"label\": \"zebra\", \"split\": \"train\"}\r\n\
+                     {\"path\": \"4\", \"label\": \"\\u00c4hre\", \"split\": \"train\"}\n\n\
+                     {\"path\": \"b/ü 3.png\", \"label\": \"zebra\", \"split\": \"val\"}\n\
+                     {\"path\": \"a/2.jpg\", \"label\": \"zebra\", \"split\": \"test\"}";
+        for (name, list) in [("l.csv", csv), ("l.TSV", tsv), ("l.json", json), ("l.jsonl", jsonl), ("l.json", jsonl)] {
+            let dir = folder(name, list, &IMAGES);
+            let set = open_in(&dir, name).unwrap();
+            assert_eq!(set.classes, ["zebra", "Ähre"], "{name}");
+            assert_eq!(listed(&dir, set.train.as_ref()), [image(&[0], "a/1.jpg"), image(&[1], "4")]);
+            assert_eq!(listed(&dir, set.val.as_ref()), [image(&[0], "b/ü 3.png")]);
+            assert_eq!((set.has_own_split, set.is_multi_label, set.train.is_multi_label()), (true, false, false));
+            let root = dir.path().join(name);
+            let root = root.display();
+            assert_eq!(set.description, format!("list `{root}`, `val` for validation"));
+            assert_eq!(
+                set.warnings,
+                [
+                    format!("left out of `{root}`: 1 image of the split `test`, since there is a split `val`"),
+                    format!("the split `val` of `{root}` has no images of 1 of 2 classes: `Ähre`"),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_split_a_part_of_each_class_is_held_back_as_from_folders() {
+        let images: Vec<String> = (0..12).map(|i| format!("{}/{i}.png", if i < 8 { "a" } else { "b" })).collect();
+        let names: Vec<&str> = images.iter().map(String::as_str).collect();
+        let rows = |split: &str| -> String {
+            images.iter().map(|image| format!("{image},{}{split}\n", &image[..1])).collect()
+        };
+        let plain = folder("list.csv", &format!("path,label\n{}", rows("")), &names);
+        let set = open_in(&plain, "list.csv").unwrap();
+        let counts = |source: &dyn ImageSource| {
+            [0, 1].map(|label| (0..source.len()).filter(|&i| source.label(i) == label).count())
+        };
+        assert_eq!((counts(set.train.as_ref()), counts(set.val.as_ref())), ([6, 3], [2, 1]));
+        assert!(!set.has_own_split && set.description.ends_with("0.25 of each class for validation, seed 0"));
+        let all_train = folder("list.csv", &format!("path,label,split\n{}", rows(",train")), &names);
+        let again = open_in(&all_train, "list.csv").unwrap();
+        assert!(!again.has_own_split);
+        assert_eq!(listed(&plain, set.val.as_ref()), listed(&all_train, again.val.as_ref()));
+
+        let test = format!("path,label,split\n{}", rows(",train").replacen(",train", ",test", 1));
+        let set = open_in(&folder("list.csv", &test, &names), "list.csv").unwrap();
+        assert_eq!((set.val.len(), set.has_own_split), (1, true));
+        assert!(set.description.ends_with("`test` for validation"), "{}", set.description);
+    }
+
+    #[test]
+    fn several_labels_make_a_list_multi_label() {
+        let csv = "path,label\na/1.jpg,dog| cat |dog\na/2.jpg,cat\n4,dog\n";
+        let json = r#"[{"path": "a/1.jpg", "label": ["dog", "cat"]}, {"path": "a/2.jpg", "label": "cat"},
+                       {"path": "4", "labels": ["dog"]}]"#;
+        for (name, list) in [("list.csv", csv), ("list.json", json)] {
+            let dir = folder(name, list, &IMAGES);
+            let path = Some(dir.path().join(name));
+            let set = DataSet::open(&OpenOptions { path, val_fraction: 0.0, ..OpenOptions::default() }).unwrap();
+            assert_eq!(set.classes, ["cat", "dog"]);
+            assert_eq!(
+                listed(&dir, set.train.as_ref()),
+                [image(&[1, 0], "a/1.jpg"), image(&[0], "a/2.jpg"), image(&[1], "4")]
+            );
+            assert_eq!(set.train.label(0), 1);
+            assert!(set.is_multi_label && set.train.is_multi_label() && set.val.is_multi_label());
+            assert!(
+                set.description.contains("list.") && set.description.contains(" with any number of labels, all for")
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_that_says_labels_is_multi_label_and_may_have_images_without_any() {
+        for (name, list, is_multi_label) in [
+            ("list.csv", "path,labels\na/1.jpg,dog\na/2.jpg,cat\n4,\n", true),
+            ("list.csv", "path,labels\na/1.jpg,dog\na/2.jpg,cat\n4,dog\n", true),
+            ("list.csv", "path,label\na/1.jpg,dog\na/2.jpg,cat\n4,dog\n", false),
+            (
+                "list.json",
+                r#"[{"path":"4","label":[]},{"path":"a/1.jpg","label":1},{"path":"a/2.jpg","label":10}]"#,
+                true,
+            ),
+            ("list.json", r#"[{"path":"a/1.jpg","labels":1},{"path":"a/2.jpg","labels":"10"}]"#, true),
+            ("list.json", r#"[{"path":"a/1.jpg","label":[1]},{"path":"a/2.jpg","label":"10","split":null}]"#, false),
+        ] {
+            let set = open(name, list).unwrap();
+            assert_eq!((set.is_multi_label, set.classes.len()), (is_multi_label, 2), "{list}");
+        }
+        let set = open("list.csv", "path,labels,split\na/1.jpg,b|a,train\na/2.jpg,,val\n").unwrap();
+        assert_eq!((set.val.labels(0), set.val.label(0)), (vec![], 0));
+    }
+
+    #[test]
+    fn the_fingerprint_sees_all_labels() {
+        let print = |list: &str| {
+            let set = open("list.csv", list).unwrap();
+            DataSet::fingerprint(set.train.as_ref())
+        };
+        let one = print("path,label,split\na/1.jpg,a,train\na/2.jpg,b,train\n4,a,val\n");
+        let several = print("path,labels,split\na/1.jpg,a,train\na/2.jpg,b,train\n4,a,val\n");
+        let more = print("path,labels,split\na/1.jpg,a|b,train\na/2.jpg,b,train\n4,a,val\n");
+        assert!(one != several && several != more);
+        // One label an image: what a folder with these names would have.
+        let folder = folder("unused", "", &["train/a/1.jpg", "train/a/2.jpg", "train/b/3.jpg"]);
+        let list = "path,label\ntrain/a/1.jpg,a\ntrain/a/2.jpg,a\ntrain/b/3.jpg,b\n";
+        fs::write(folder.path().join("list.csv"), list).unwrap();
+        let train = |path: PathBuf| {
+            let options = OpenOptions { path: Some(path), val_fraction: 0.0, ..OpenOptions::default() };
+            DataSet::fingerprint(DataSet::open(&options).unwrap().train.as_ref())
+        };
+        assert_eq!(train(folder.path().join("train")), train(folder.path().join("list.csv")));
+    }
+
+    #[test]
+    fn lines_that_repeat_an_image_are_left_out_and_counted() {
+        let list = "path,label\na/1.jpg,a\na/2.jpg,b\n./a/1.jpg,a\na//2.jpg,b\n";
+        let set = open("list.csv", list).unwrap();
+        assert_eq!(set.train.len() + set.val.len(), 2);
+        assert!(set.warnings[0].ends_with("list.csv`: 2 lines that repeat an image"), "{:?}", set.warnings);
+    }
+
+    #[test]
+    fn each_mistake_in_a_line_has_a_sentence_of_its_own() {
+        let csv = |list: &str| error("list.csv", list).replace("`DIR/list.csv`, ", "");
+        assert_eq!(
+            csv("\nimg,label\n"),
+            "line 2: there is no path of the image, called `path` or `file` or `filename` or `image`, among `img`, `label`"
+        );
+        assert_eq!(
+            csv("path;label\n"),
+            "line 1: there is no path of the image, called `path` or `file` or `filename` or `image`, among `path;label`"
+        );
+        assert_eq!(
+            csv("path,split\n"),
+            "line 1: there is no label, called `label` or `class` or `labels`, among `path`, `split`"
+        );
+        assert_eq!(csv("path,label,labels\n"), "line 1: there are both `label` and `labels`: keep one of them");
+        assert_eq!(
+            csv("path,label\n4,a,b\n"),
+            "line 2: there are 3 cells here, but 2 in the header: put a cell that holds a separator in double quotes"
+        );
+        assert_eq!(
+            csv("path,label\n\"4,a\n"),
+            "line 2: a quoted cell begins here and never ends: close it with `\"`; a quote inside of a cell is written twice"
+        );
+        assert_eq!(csv("path,label\n,a\n"), "line 2: the path is empty");
+        for list in ["path,label\na/1.jpg,b\n4, \n", "path,labels\na/1.jpg,b\n4,a||b\n"] {
+            assert_eq!(
+                csv(list),
+                "line 3: a label is empty: name the class, or call the column `labels` if an image may have none"
+            );
+        }
+        for split in ["", "dev"] {
+            assert_eq!(
+                csv(&format!("path,label,split\n4,a,{split}\n")),
+                format!(
+                    "line 2: the split is `{split}`, but it must be `train`, `val` (or `valid`, `validation`) or `test`"
+                )
+            );
+        }
+        assert_eq!(
+            csv("path,label\n4,a\na/1.jpg,b\n./4,b\n"),
+            "line 4: `./4` is in line 2 already, with another label: keep one of the lines; several labels of an image are written \
+             in one cell as `cat|dog`, in JSON as an array"
+        );
+        assert_eq!(
+            csv("path,label,split\n4,a,train\n4,a,test\n"),
+            "line 3: `4` is in line 2 already, in another split: keep one of the lines, or nothing is measured with it"
+        );
+        assert_eq!(
+            csv("path,label,split\n4,a,train\na/1.jpg,b,train\na/2.jpg,c,val\n"),
+            "line 4: the class `c` is in the split `val`, but no image to train on has it"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("list.csv"), b"path,label\n4,\xe4\n").unwrap();
+        assert_eq!(
+            open_in(&dir, "list.csv").unwrap_err(),
+            "`DIR/list.csv`, line 2: this is not UTF-8 text: save the list in that encoding"
+        );
+    }
+
+    #[test]
+    fn each_mistake_in_json_is_named_with_its_line() {
+        let json = |list: &str| error("list.json", list).replace("`DIR/list.json`, ", "");
+        let entry = r#"{"path": "4", "label": "a"}"#;
+        assert_eq!(
+            json("[\n\n4]"),
+            "line 3: an entry must be an object such as `{\"path\": \"images/1.jpg\", \"label\": \"cat\"}`"
+        );
+        assert_eq!(json(&format!("[\n{entry}\n")), "line 3: this is not good JSON: the list is not closed with `]`");
+        assert_eq!(json(&format!("[{entry}]\nx")), "line 2: this is not good JSON: there is text after the list");
+        assert_eq!(
+            json(&format!("[{entry}\n{entry}]")),
+            "line 2: this is not good JSON: after an entry, `,` or the closing `]` is missing"
+        );
+        assert_eq!(json("\n{\"path\":\n 4,}"), "line 3: this is not good JSON: trailing comma");
+        assert_eq!(
+            json(&format!("[{entry},\n{{\"path\": \"4\", \"tag\": \"a\", \"label\": null}}]")),
+            "line 2: there is no label, called `label` or `class` or `labels`, among `path`, `tag`"
+        );
+        assert_eq!(json(r#"{"path": 4, "label": "a"}"#), "line 1: `path` is 4, but it must be a string");
+        assert_eq!(
+            json(r#"{"path": "4", "labels": ["a", 1.5]}"#),
+            "line 1: `labels` is 1.5, but it must be a string or a whole number, or an array of these"
+        );
+        assert_eq!(json(r#"{"path": "4", "label": "a", "split": 1}"#), "line 1: `split` is 1, but it must be a string");
+    }
+
+    #[test]
+    fn each_mistake_of_the_whole_has_a_sentence_of_its_own() {
+        assert_eq!(error("list.csv", ""), "`DIR/list.csv` holds no images");
+        assert_eq!(error("list.csv", "path,label\n"), "`DIR/list.csv` holds no images");
+        assert_eq!(error("list.json", "[ ]"), "`DIR/list.json` holds no images");
+        assert_eq!(
+            error("list.csv", "path,label\n4,a\na/1.jpg,a\n"),
+            "`DIR/list.csv` has only the class `a` to train on, but a classifier needs at least two classes: list images of another one"
+        );
+        assert_eq!(
+            error("list.csv", "path,labels\n4,\n"),
+            "`DIR/list.csv` has no class to train on, but a classifier needs at least two classes: list images of another one"
+        );
+        assert_eq!(
+            error("list.csv", "path,label,split\n4,a,val\na/1.jpg,b,val\n"),
+            "`DIR/list.csv` has no images of the split `train`: give that split to the images to learn from, or leave the column out \
+             to have a part of them held back"
+        );
+        assert_eq!(
+            error("list.csv", "path,label\n4,a\n5,b\n"),
+            "`DIR/list.csv` names 1 image of 2 that is not there: line 3, `DIR/5`; paths start from the folder of the list"
+        );
+        assert_eq!(
+            error("list.csv", "path,label\n4,a\na,b\n/no/6,b\n7,b\n8,b\n"),
+            "`DIR/list.csv` names 4 images of 5 that are not there: line 3, `DIR/a`; line 4, `/no/6`; line 5, `DIR/7`; …; paths start \
+             from the folder of the list"
+        );
+    }
+
+    #[test]
+    fn a_list_is_known_by_its_ending() {
+        let dir = folder("list.txt", "path,label\n", &[]);
+        let open = |kind, path: &Path| {
+            let options = OpenOptions { kind, path: Some(path.to_owned()), ..OpenOptions::default() };
+            DataSet::open(&options).unwrap_err().to_string().replace(&dir.path().display().to_string(), "DIR")
+        };
+        let refusal = |path| {
+            format!(
+                "`{path}` is no list of images, which is a file called `.csv`, `.tsv`, `.json` or `.jsonl`: set the source to `auto`"
+            )
+        };
+        assert_eq!(open(SourceKind::List, &dir.path().join("list.txt")), refusal("DIR/list.txt"));
+        assert_eq!(open(SourceKind::List, dir.path()), refusal("DIR"));
+        assert_eq!(serde_json::to_value(SourceKind::List).unwrap(), SourceKind::List.to_string());
+    }
+}
