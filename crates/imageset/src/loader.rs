@@ -247,6 +247,11 @@ impl Loader {
         Self { pipeline: Arc::new(pipeline), ..self.clone() }
     }
 
+    /// What it loads.
+    pub fn source(&self) -> &dyn ImageSource {
+        self.shared.source.as_ref()
+    }
+
     /// Batches of a whole epoch.
     pub fn batches_per_epoch(&self) -> usize {
         self.shared.batches

@@ -8,6 +8,7 @@ mod data;
 mod eval;
 mod inspect;
 mod predict;
+mod report;
 mod train;
 
 use std::io::Write;
@@ -42,7 +43,7 @@ struct Cli {
 enum Command {
     /// Train, or go on with a run (the default command)
     Train(train::TrainArgs),
-    /// Measure a model: top-1, top-5, loss, accuracy of each class, confusion matrix
+    /// Measure a model: top-1, top-5, loss, figures of each class, confusions, calibration, surest mistakes
     Eval(eval::EvalArgs),
     /// Average the weights of checkpoints into one model file
     Average(average::AverageArgs),
@@ -50,6 +51,8 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Show what a recipe or a checkpoint holds: layers, parameters, multiply-adds, preprocessing
     Inspect(inspect::InspectArgs),
+    /// Write a page on runs: curves, confusions, surest mistakes, images as trained on
+    Report(report::ReportArgs),
     /// Look at a data set
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Average(args) => average::run(args),
         Command::Predict(args) => predict::run(args, global, &output),
         Command::Inspect(args) => inspect::run(args),
+        Command::Report(args) => report::run(args, global, &output),
         Command::Data(command) => data::run(command, global, &output),
         Command::Bench(command) => bench::run(command, global, &output),
         Command::Completions(args) => completions::run(args),

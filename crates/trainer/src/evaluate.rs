@@ -1,12 +1,19 @@
-//! Evaluation: loss, top-1, top-5, accuracy of each class and confusion matrix, exact over every image of a split.
+//! Evaluation: loss, top-1, top-5, precision and recall of each class, confusion matrix, calibration and the surest mistakes, exact
+//! over every image of a split.
+//!
+//! What is kept while it runs does not grow with the number of images: sums, and the few mistakes that are shown.
 
-use anyhow::bail;
-use burn::tensor::Device;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use burn::tensor::{Device, Tensor};
 use ghostnet::FoldedGhostNet;
-use imageset::Loader;
+use imageset::{Batch, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, Pipeline};
 use serde::Serialize;
 
 use crate::batch::{self, Normalization};
+use crate::calibration::{Bin, Calibration};
+use crate::weights::ModelCard;
 
 /// Scores of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,10 +24,55 @@ pub struct ClassScore {
     pub num_images: u64,
     /// Share of them that were recognised; absent if there are none.
     pub top1: Option<f64>,
+    /// Share of the images predicted to be of it that are; absent if none was predicted.
+    pub precision: Option<f64>,
+    /// The same as `top1`, by the name that goes with precision.
+    pub recall: Option<f64>,
+    /// Harmonic mean of precision and recall; absent if there are no images of it and none was predicted.
+    pub f1: Option<f64>,
+}
+
+/// An image that was taken for another class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mistake {
+    /// Name of the image.
+    pub image: String,
+    /// Its class.
+    pub class: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// Probability of the predicted class, 0 to 1.
+    pub probability: f64,
+    /// Place of the image in its split.
+    #[serde(skip)]
+    pub index: usize,
 }
 
 /// Names of damaged images that are kept for a message.
 pub const MAX_NAMES: usize = 20;
+
+/// Mistakes that are kept: about as many as a person looks through.
+pub const MAX_MISTAKES: usize = 20;
+
+/// Whether an image is also looked at in other ways, and the probabilities averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum TestTimeAugmentation {
+    /// Each image once, as in training
+    #[default]
+    None,
+    /// Each image and its mirror image; the mean of their probabilities counts
+    Flip,
+}
+
+/// A mistake before its names are looked up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Miss {
+    index: usize,
+    label: usize,
+    predicted: usize,
+    probability: f64,
+}
 
 /// Sums over the images seen so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +81,9 @@ pub struct Tally {
     top5: u64,
     /// By true class, then predicted class.
     confusion: Vec<Vec<u64>>,
+    calibration: Calibration,
+    /// The surest first; at most [`MAX_MISTAKES`].
+    misses: Vec<Miss>,
 }
 
 /// Classes among which the right one counts for top-5; fewer classes than that make it 1.
@@ -37,11 +92,17 @@ const TOP_K: usize = 5;
 impl Tally {
     /// Nothing seen.
     pub fn new(num_classes: usize) -> Self {
-        Self { loss: 0.0, top5: 0, confusion: vec![vec![0; num_classes]; num_classes] }
+        Self {
+            loss: 0.0,
+            top5: 0,
+            confusion: vec![vec![0; num_classes]; num_classes],
+            calibration: Calibration::default(),
+            misses: Vec::with_capacity(MAX_MISTAKES + 1),
+        }
     }
 
-    /// Adds one image by its scores, which must be finite. Classes with equal scores rank in their order.
-    pub fn add(&mut self, logits: &[f32], label: usize) {
+    /// Adds image number `index` by its scores, which must be finite. Classes with equal scores rank in their order.
+    pub fn add(&mut self, index: usize, logits: &[f32], label: usize) {
         let score = logits[label];
         let is_ahead = |(class, other): (usize, &f32)| *other > score || (*other == score && class < label);
         let rank = logits.iter().enumerate().filter(|&entry| is_ahead(entry)).count();
@@ -52,6 +113,20 @@ impl Tally {
         // In f64 on the host, so that the figure does not depend on how the images were batched.
         let sum: f64 = logits.iter().map(|score| f64::from(score - max).exp()).sum();
         self.loss += sum.ln() - f64::from(logits[label] - max);
+        let probability = 1.0 / sum;
+        self.calibration.add(probability, predicted == label);
+        if predicted != label {
+            self.miss(Miss { index, label, predicted, probability });
+        }
+    }
+
+    /// Keeps a mistake if it is among the surest; of equally sure ones the first.
+    fn miss(&mut self, miss: Miss) {
+        let place = self.misses.partition_point(|other| other.probability >= miss.probability);
+        if place < MAX_MISTAKES {
+            self.misses.insert(place, miss);
+            self.misses.truncate(MAX_MISTAKES);
+        }
     }
 
     /// Images seen.
@@ -75,28 +150,62 @@ pub struct Evaluation {
     pub top1: f64,
     /// Share of images whose class is among the five highest scores.
     pub top5: f64,
+    /// Mean precision of the classes that have images; a class that was never predicted counts as 0.
+    pub macro_precision: f64,
+    /// Mean recall of the classes that have images.
+    pub macro_recall: f64,
+    /// Mean F1 of the classes that have images.
+    pub macro_f1: f64,
+    /// Expected calibration error, 0 to 1, over 15 bins (arXiv:1706.04599).
+    pub calibration_error: f64,
+    /// Confidence and accuracy by confidence.
+    pub calibration: Vec<Bin>,
     /// By class.
     pub per_class: Vec<ClassScore>,
     /// Images by true class, then predicted class.
     pub confusion: Vec<Vec<u64>>,
+    /// The mistakes that the network was surest of, surest first.
+    pub surest_mistakes: Vec<Mistake>,
+}
+
+/// Precision, recall and F1 of each class of a confusion matrix.
+fn class_scores(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ClassScore> {
+    let share = |count: u64, of: u64| (of > 0).then(|| count as f64 / of as f64);
+    let score = |(index, class): (usize, &String)| {
+        let right = confusion[index][index];
+        let num_images: u64 = confusion[index].iter().sum();
+        let num_predicted: u64 = confusion.iter().map(|row| row[index]).sum();
+        let recall = share(right, num_images);
+        ClassScore {
+            class: class.clone(),
+            num_images,
+            top1: recall,
+            precision: share(right, num_predicted),
+            recall,
+            f1: share(2 * right, num_images + num_predicted),
+        }
+    };
+    classes.iter().enumerate().map(score).collect()
 }
 
 impl Evaluation {
-    /// Figures of a tally that has seen at least one image.
-    fn new(tally: Tally, classes: &[String]) -> Self {
+    /// Figures of a tally that has seen at least one image; `name` tells what an image is called.
+    fn new(tally: Tally, classes: &[String], name: &dyn Fn(usize) -> String) -> Self {
         let num_images = tally.num_images();
         let share = |count: u64| count as f64 / num_images as f64;
         let correct = (0..classes.len()).map(|class| tally.confusion[class][class]).sum();
-        let per_class = classes
-            .iter()
-            .zip(&tally.confusion)
-            .enumerate()
-            .map(|(index, (class, row))| {
-                let num_images: u64 = row.iter().sum();
-                let top1 = (num_images > 0).then(|| row[index] as f64 / num_images as f64);
-                ClassScore { class: class.clone(), num_images, top1 }
-            })
-            .collect();
+        let per_class = class_scores(&tally.confusion, classes);
+        let present: Vec<&ClassScore> = per_class.iter().filter(|score| score.num_images > 0).collect();
+        let mean = |value: fn(&ClassScore) -> Option<f64>| {
+            present.iter().map(|score| value(score).unwrap_or(0.0)).sum::<f64>() / present.len() as f64
+        };
+        let mistake = |miss: &Miss| Mistake {
+            image: name(miss.index),
+            class: classes[miss.label].clone(),
+            predicted: classes[miss.predicted].clone(),
+            probability: miss.probability,
+            index: miss.index,
+        };
         Self {
             num_images,
             num_skipped: 0,
@@ -104,10 +213,34 @@ impl Evaluation {
             loss: tally.loss / num_images as f64,
             top1: share(correct),
             top5: share(tally.top5),
+            macro_precision: mean(|score| score.precision),
+            macro_recall: mean(|score| score.recall),
+            macro_f1: mean(|score| score.f1),
+            calibration_error: tally.calibration.error(),
+            calibration: tally.calibration.bins(),
+            surest_mistakes: tally.misses.iter().map(mistake).collect(),
             per_class,
             confusion: tally.confusion,
         }
     }
+}
+
+/// A loader that hands a split to a model as its card asks: in order, nothing dropped.
+pub fn loader(
+    source: Arc<dyn ImageSource>,
+    card: &ModelCard,
+    batch_size: usize,
+    on_corrupt: OnCorrupt,
+) -> anyhow::Result<Loader> {
+    let config = LoaderConfig {
+        batch_size,
+        workers: std::thread::available_parallelism().map_or(1, usize::from).min(8),
+        on_corrupt,
+        limits: DecodeLimits::default(),
+        ..LoaderConfig::default()
+    };
+    let pipeline = Pipeline::new(&card.transforms, card.image_size).context("the model's preprocessing")?;
+    Ok(Loader::new(source, pipeline, config)?)
 }
 
 /// A split ready to be evaluated.
@@ -125,6 +258,16 @@ pub struct Evaluator<'a> {
 impl Evaluator<'_> {
     /// Evaluates a network. `None` if `stop` said so between two batches.
     pub fn run(&self, model: &FoldedGhostNet, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<Evaluation>> {
+        self.run_augmented(model, TestTimeAugmentation::None, stop)
+    }
+
+    /// Evaluates a network that sees each image in one or several ways. `None` if `stop` said so between two batches.
+    pub fn run_augmented(
+        &self,
+        model: &FoldedGhostNet,
+        augmentation: TestTimeAugmentation,
+        stop: &dyn Fn() -> bool,
+    ) -> anyhow::Result<Option<Evaluation>> {
         let mut tally = Tally::new(self.classes.len());
         let mut skipped: Vec<String> = Vec::new();
         for batch in self.loader.epoch(0, 0) {
@@ -136,14 +279,13 @@ impl Evaluator<'_> {
             if batch.labels.is_empty() {
                 continue;
             }
-            let labels = batch.labels.clone();
-            let logits = model.forward(batch::images(batch, &self.normalization, self.device));
-            let logits: Vec<f32> = logits.into_data().iter::<f32>().collect(); // waits for the device
+            let (indices, labels) = (batch.indices.clone(), batch.labels.clone());
+            let logits = self.logits(model, augmentation, batch);
             if logits.iter().any(|score| !score.is_finite()) {
                 bail!("the network's scores are not finite");
             }
-            for (row, label) in logits.chunks_exact(self.classes.len()).zip(labels) {
-                tally.add(row, label);
+            for ((row, label), index) in logits.chunks_exact(self.classes.len()).zip(labels).zip(indices) {
+                tally.add(index, row, label);
             }
         }
         if tally.num_images() == 0 {
@@ -151,25 +293,57 @@ impl Evaluator<'_> {
         }
         let num_skipped = skipped.len() as u64;
         skipped.truncate(MAX_NAMES);
-        Ok(Some(Evaluation { num_skipped, skipped, ..Evaluation::new(tally, self.classes) }))
+        let evaluation = Evaluation::new(tally, self.classes, &|index| self.loader.source().name(index));
+        Ok(Some(Evaluation { num_skipped, skipped, ..evaluation }))
     }
+
+    /// Scores of a batch, row by row.
+    fn logits(&self, model: &FoldedGhostNet, augmentation: TestTimeAugmentation, batch: Batch) -> Vec<f32> {
+        let scores = |images: Tensor<4>| -> Vec<f32> {
+            model.forward(images).into_data().iter::<f32>().collect() // waits for the device
+        };
+        let images = batch::images(batch, &self.normalization, self.device);
+        match augmentation {
+            TestTimeAugmentation::None => scores(images),
+            TestTimeAugmentation::Flip => {
+                let mirrored = scores(images.clone().flip([3])); // along the width
+                let rows = self.classes.len();
+                let pairs =
+                    scores(images).chunks_exact(rows).zip(mirrored.chunks_exact(rows)).flat_map(blend).collect();
+                pairs
+            }
+        }
+    }
+}
+
+/// The mean of the probabilities that two rows of scores stand for, as scores again: its logarithm.
+fn blend((one, other): (&[f32], &[f32])) -> Vec<f32> {
+    let [one, other] = [one, other].map(|row| {
+        let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let exps: Vec<f64> = row.iter().map(|score| (f64::from(*score) - max).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        exps.into_iter().map(move |exp| exp / sum)
+    });
+    // A probability that is too small for a number is the smallest that is none of zero, whose logarithm is finite.
+    one.zip(other).map(|(one, other)| (0.5 * (one + other)).max(f64::MIN_POSITIVE).ln() as f32).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(count: usize) -> Vec<String> {
-        (0..count).map(|class| format!("class {class}")).collect()
+    fn figures(tally: Tally) -> Evaluation {
+        let classes: Vec<String> = (0..tally.confusion.len()).map(|class| format!("class {class}")).collect();
+        Evaluation::new(tally, &classes, &|index| format!("{index}.png"))
     }
 
     #[test]
     fn figures_are_those_of_a_hand_count() {
         let mut tally = Tally::new(3);
-        tally.add(&[2.0, 1.0, 0.0], 0);
-        tally.add(&[2.0, 1.0, 0.0], 1);
-        tally.add(&[0.0, 0.0, 3.0], 2);
-        let found = Evaluation::new(tally, &names(3));
+        tally.add(0, &[2.0, 1.0, 0.0], 0);
+        tally.add(1, &[2.0, 1.0, 0.0], 1);
+        tally.add(2, &[0.0, 0.0, 3.0], 2);
+        let found = figures(tally);
         assert_eq!(found.num_images, 3);
         assert!((found.top1 - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(found.top5, 1.0, "with fewer than five classes every image is among the best five");
@@ -184,8 +358,8 @@ mod tests {
         let logits = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0];
         let top5 = |label| {
             let mut tally = Tally::new(6);
-            tally.add(&logits, label);
-            Evaluation::new(tally, &names(6)).top5
+            tally.add(0, &logits, label);
+            figures(tally).top5
         };
         assert_eq!((top5(4), top5(5)), (1.0, 0.0));
     }
@@ -194,9 +368,59 @@ mod tests {
     fn equal_scores_do_not_count_as_five_right_answers() {
         let mut tally = Tally::new(10);
         for label in 0..10 {
-            tally.add(&[0.0; 10], label);
+            tally.add(label, &[0.0; 10], label);
         }
-        let found = Evaluation::new(tally, &names(10));
+        let found = figures(tally);
         assert_eq!((found.top1, found.top5), (0.1, 0.5));
+    }
+
+    #[test]
+    fn precision_recall_and_f1_are_those_of_a_hand_count() {
+        // Rows are true classes: the second is never predicted, the fourth has no images.
+        let confusion = vec![vec![3, 0, 1, 0], vec![2, 0, 0, 0], vec![0, 0, 4, 1], vec![0; 4]];
+        let tally = Tally { confusion, ..Tally::new(4) };
+        let found = figures(tally);
+        let of = |value: fn(&ClassScore) -> Option<f64>| found.per_class.iter().map(value).collect::<Vec<_>>();
+        assert_eq!(of(|score| score.precision), [Some(0.6), None, Some(0.8), Some(0.0)]);
+        assert_eq!(of(|score| score.recall), [Some(0.75), Some(0.0), Some(0.8), None]);
+        assert_eq!(of(|score| score.f1), [Some(6.0 / 9.0), Some(0.0), Some(0.8), Some(0.0)]);
+        assert!((found.macro_precision - (0.6 + 0.0 + 0.8) / 3.0).abs() < 1e-12);
+        assert!((found.macro_recall - (0.75 + 0.0 + 0.8) / 3.0).abs() < 1e-12);
+        assert!((found.macro_f1 - (6.0 / 9.0 + 0.0 + 0.8) / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_surest_mistakes_are_kept_surest_first_and_no_more_than_are_shown() {
+        let mut tally = Tally::new(2);
+        for index in 0..50_u16 {
+            tally.add(index.into(), &[f32::from(index) / 10.0, 0.0], 1);
+        }
+        tally.add(50, &[9.0, 0.0], 0);
+        let found = figures(tally).surest_mistakes;
+        let indices: Vec<usize> = found.iter().map(|mistake| mistake.index).collect();
+        assert_eq!(indices, (30..50).rev().collect::<Vec<_>>());
+        let probability = 1.0 / (1.0 + (-4.9_f64).exp());
+        assert!((found[0].probability - probability).abs() < 1e-6);
+        assert_eq!((&*found[0].image, &*found[0].class, &*found[0].predicted), ("49.png", "class 1", "class 0"));
+    }
+
+    #[test]
+    fn of_equally_sure_mistakes_the_first_is_kept() {
+        let mut tally = Tally::new(2);
+        for index in 0..30 {
+            tally.add(index, &[1.0, 0.0], 1);
+        }
+        let indices: Vec<usize> = figures(tally).surest_mistakes.iter().map(|mistake| mistake.index).collect();
+        assert_eq!(indices, (0..MAX_MISTAKES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_views_count_by_the_mean_of_their_probabilities() {
+        // 2:1 and 1:3 are probabilities of 2/3 and 1/4 for the first class.
+        let blended = blend((&[2_f32.ln(), 0.0], &[0.0, 3_f32.ln()]));
+        let expected = (2.0 / 3.0 + 0.25) / 2.0;
+        assert!((f64::from(blended[0]).exp() - expected).abs() < 1e-6, "{blended:?}");
+        assert!((f64::from(blended[1]).exp() - (1.0 - expected)).abs() < 1e-6, "{blended:?}");
+        assert!(blend((&[0.0, 3000.0], &[0.0, 3000.0])).iter().all(|score| score.is_finite()));
     }
 }

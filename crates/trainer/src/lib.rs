@@ -6,8 +6,10 @@
 #![recursion_limit = "256"]
 
 pub mod average;
+pub mod average_precision;
 pub mod batch;
 pub mod bench;
+pub mod calibration;
 pub mod checkpoint;
 pub mod cli;
 pub mod device;
@@ -29,6 +31,7 @@ pub mod predict;
 pub mod random;
 pub mod recipe;
 pub mod relabel;
+pub mod report;
 pub mod run_directory;
 pub mod schedule;
 pub mod step;

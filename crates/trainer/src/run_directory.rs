@@ -85,7 +85,7 @@ impl RunDirectory {
 
     /// The metrics, one JSON object a line.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        metrics_file(&self.path)
     }
 
     /// TensorBoard's event files.
@@ -102,6 +102,16 @@ pub fn checkpoints(run: &Path) -> PathBuf {
 /// The recipe of a run, every default written out.
 pub fn recipe_file(run: &Path) -> PathBuf {
     run.join(RECIPE)
+}
+
+/// The metrics of a run, one JSON object a line.
+pub fn metrics_file(run: &Path) -> PathBuf {
+    run.join("metrics.jsonl")
+}
+
+/// What a run was made on.
+pub fn environment_file(run: &Path) -> PathBuf {
+    run.join(ENVIRONMENT)
 }
 
 const RECIPE: &str = "recipe.toml";
@@ -141,22 +151,24 @@ fn unused_name(path: &Path) -> PathBuf {
     }
 }
 
-/// Writes a file so that a reader, or a crash, finds the old or the new contents, never a part.
+/// Writes a file of a run so that a reader, or a crash, finds the old or the new contents, never a part.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let name = path.file_name().with_context(|| format!("`{}` is no file name", path.display()))?;
-    let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
-    // The parent of a bare name is the empty path.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    replace(path, bytes).context("cannot write to the run directory")
+}
+
+/// Writes any file so that a reader, or a crash, finds the old or the new contents, never a part.
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_added_extension("tmp");
     let write = || -> std::io::Result<()> {
         let mut file = fs_err::File::create(&temporary)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.sync_all()?;
         fs_err::rename(&temporary, path)?;
-        sync_directory(folder)
+        // The parent of a bare name is the empty path, which cannot be opened.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))
     };
-    write()
-        .inspect_err(|_| drop(fs_err::remove_file(&temporary)))
-        .with_context(|| format!("cannot write `{}`", path.display()))
+    write().inspect_err(|_| drop(fs_err::remove_file(&temporary)))
 }
 
 /// Makes a rename or a new entry last. Directories can be synced on Unix only.

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 
 use super::FormatArgs;
 use crate::average::average_file;
 use crate::checkpoint::last_models;
-use crate::run_directory::write_whole;
+use crate::run_directory;
 
 /// Arguments of `average`.
 #[derive(Debug, Args)]
@@ -40,7 +41,8 @@ pub(super) fn run(args: AverageArgs) -> anyhow::Result<ExitCode> {
     for path in &args.models {
         averaged.extend(last_models(path, args.last as usize)?);
     }
-    write_whole(&args.out, &average_file(&averaged)?)?;
+    run_directory::replace(&args.out, &average_file(&averaged)?)
+        .with_context(|| format!("cannot write `{}`", args.out.display()))?;
     args.format.print(&Averaged { model: args.out, averaged }, |averaged| {
         let mut text = format!("{}: the average of", averaged.model.display());
         for path in &averaged.averaged {

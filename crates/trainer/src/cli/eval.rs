@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum, ValueHint};
-use imageset::{DataSet, DecodeLimits, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, SourceKind};
+use imageset::{DataSet, OnCorrupt, OpenOptions, SourceKind};
 use serde::Serialize;
 
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, interrupted};
 use crate::checkpoint::find_model;
-use crate::evaluate::{Evaluation, Evaluator};
+use crate::evaluate::{self, Evaluation, Evaluator, TestTimeAugmentation};
 use crate::interrupt::Interrupt;
 use crate::observe::Output;
 use crate::relabel::Relabelled;
@@ -36,6 +36,9 @@ pub(super) struct EvalArgs {
     /// What to do with an image that cannot be decoded
     #[arg(long, value_enum, default_value_t)]
     on_corrupt: Corrupt,
+    /// Test-time augmentation: look at each image in several ways; each takes as long as the first
+    #[arg(long, value_enum, value_name = "VIEWS", default_value_t)]
+    tta: TestTimeAugmentation,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -67,6 +70,7 @@ struct Report {
     step: u64,
     data: String,
     classes: Vec<String>,
+    tta: TestTimeAugmentation,
     #[serde(flatten)]
     evaluation: Evaluation,
 }
@@ -111,18 +115,11 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         Split::Train => &data.train,
     };
     let source = Relabelled::new(Arc::clone(split), &data.classes, &card.classes)?;
-    let config = LoaderConfig {
-        batch_size: args.batch_size as usize,
-        workers: std::thread::available_parallelism().map_or(1, usize::from).min(8),
-        on_corrupt: match args.on_corrupt {
-            Corrupt::Error => OnCorrupt::Error,
-            Corrupt::Skip => OnCorrupt::Skip,
-        },
-        limits: DecodeLimits::default(),
-        ..LoaderConfig::default()
+    let on_corrupt = match args.on_corrupt {
+        Corrupt::Error => OnCorrupt::Error,
+        Corrupt::Skip => OnCorrupt::Skip,
     };
-    let pipeline = Pipeline::new(&card.transforms, card.image_size).context("the model's preprocessing")?;
-    let loader = Loader::new(Arc::new(source), pipeline, config)?;
+    let loader = evaluate::loader(Arc::new(source), &card, args.batch_size as usize, on_corrupt)?;
     let evaluator = Evaluator {
         loader: &loader,
         normalization: card.normalization,
@@ -130,10 +127,11 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         device: &device.device,
     };
     let interrupt = Interrupt::listen()?;
-    let Some(evaluation) = evaluator.run(&model.fold(), &|| interrupt.requested())? else {
+    let Some(evaluation) = evaluator.run_augmented(&model.fold(), args.tta, &|| interrupt.requested())? else {
         return Ok(interrupted());
     };
-    let report = Report { model: path, step: card.step, data: data.description, classes: card.classes, evaluation };
+    let ModelCard { step, classes, .. } = card;
+    let report = Report { model: path, step, data: data.description, classes, tta: args.tta, evaluation };
     args.format.print(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -141,28 +139,60 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
 /// Classes up to which the confusion matrix is printed; beyond, it does not fit a screen.
 const MAX_PRINTED_CLASSES: usize = 20;
 
+/// Characters of the name of an image that are printed; its end tells more than its beginning.
+const MAX_NAME_WIDTH: usize = 40;
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+fn percent_or_dash(share: Option<f64>) -> String {
+    share.map_or("-".to_string(), percent)
+}
+
 fn text(report: &Report) -> String {
-    let Report { model, step, data, evaluation, .. } = report;
-    let percent = |share: f64| format!("{:.2} %", share * 100.0);
-    let mut text = format!(
-        "model   {}, step {step}\ndata    {data}\nimages  {}\ntop-1   {}\ntop-5   {}\nloss    {:.4}",
-        model.display(),
-        evaluation.num_images,
-        percent(evaluation.top1),
-        percent(evaluation.top5),
-        evaluation.loss
-    );
+    let Report { evaluation, .. } = report;
+    let mut text = summary(report);
     if evaluation.num_skipped > 0 {
-        let _ = write!(text, "\nskipped {} damaged images", evaluation.num_skipped);
+        let _ = write!(text, "\nskipped      {} damaged images", evaluation.num_skipped);
         for name in &evaluation.skipped {
             let _ = write!(text, "\n  {name}");
         }
     }
+    text.push_str(&class_table(evaluation));
+    text.push_str(&calibration_table(evaluation));
+    text.push_str(&mistakes(evaluation));
+    text
+}
+
+fn summary(report: &Report) -> String {
+    let Report { model, step, data, tta, evaluation, .. } = report;
+    let views = match tta {
+        TestTimeAugmentation::None => "",
+        TestTimeAugmentation::Flip => ", each with its mirror image",
+    };
+    format!(
+        "model        {}, step {step}\ndata         {data}\nimages       {}{views}\ntop-1        {}\ntop-5        {}\nloss         {:.4}\n\
+         macro        precision {}, recall {}, F1 {}\ncalibration  error {}",
+        model.display(),
+        evaluation.num_images,
+        percent(evaluation.top1),
+        percent(evaluation.top5),
+        evaluation.loss,
+        percent(evaluation.macro_precision),
+        percent(evaluation.macro_recall),
+        percent(evaluation.macro_f1),
+        percent(evaluation.calibration_error),
+    )
+}
+
+/// Scores of each class, and what was taken for what.
+fn class_table(evaluation: &Evaluation) -> String {
     let width = evaluation.per_class.iter().map(|score| score.class.chars().count()).max().unwrap_or(0).max(5);
-    let _ = write!(text, "\n\n{:width$}  images    top-1", "class");
+    let mut text = format!("\n\n{:width$}  images  precision     recall         F1", "class");
     for score in &evaluation.per_class {
-        let top1 = score.top1.map_or("-".to_string(), percent);
-        let _ = write!(text, "\n{:width$}  {:>6}  {top1:>8}", score.class, score.num_images);
+        let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(percent_or_dash);
+        let _ = write!(text, "\n{:width$}  {:>6}  {precision:>9}  {recall:>9}  {f1:>9}", score.class, score.num_images);
     }
     if evaluation.per_class.len() <= MAX_PRINTED_CLASSES {
         let _ = write!(text, "\n\nconfusion: rows are true classes, columns predicted ones, in the order above");
@@ -172,4 +202,42 @@ fn text(report: &Report) -> String {
         }
     }
     text
+}
+
+/// How often the network is right when it is so sure.
+fn calibration_table(evaluation: &Evaluation) -> String {
+    let mut text = "\n\nprobability    images  confidence   accuracy".to_string();
+    for bin in evaluation.calibration.iter().filter(|bin| bin.num_images > 0) {
+        let [confidence, accuracy] = [bin.confidence, bin.accuracy].map(percent_or_dash);
+        let _ = write!(
+            text,
+            "\n{:.3} to {:.3} {:>6}  {confidence:>10}  {accuracy:>9}",
+            bin.lower, bin.upper, bin.num_images
+        );
+    }
+    text
+}
+
+fn mistakes(evaluation: &Evaluation) -> String {
+    let mistakes = &evaluation.surest_mistakes;
+    if mistakes.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n\nsurest mistakes: probability, image, true class -> predicted class".to_string();
+    let names: Vec<String> = mistakes.iter().map(|mistake| end_of(&mistake.image)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (mistake, name) in mistakes.iter().zip(names) {
+        let probability = percent(mistake.probability);
+        let _ = write!(text, "\n{probability:>9}  {name:width$}  {} -> {}", mistake.class, mistake.predicted);
+    }
+    text
+}
+
+/// A long name without its beginning.
+fn end_of(name: &str) -> String {
+    let surplus = name.chars().count().saturating_sub(MAX_NAME_WIDTH);
+    if surplus == 0 {
+        return name.to_string();
+    }
+    std::iter::once('…').chain(name.chars().skip(surplus + 1)).collect()
 }
