@@ -35,7 +35,7 @@ const REPLACED: &str = ".replaced";
 pub struct Best {
     /// Step at which it was.
     pub step: u64,
-    /// Its top-1.
+    /// Its top-1, or its mean average precision where images bear several labels.
     pub top1: f64,
 }
 

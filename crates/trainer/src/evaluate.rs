@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::batch::{self, Normalization};
 use crate::calibration::{Bin, Calibration};
+use crate::multi_label::MultiLabelTally;
 use crate::weights::ModelCard;
 
 /// Scores of one class.
@@ -30,6 +31,9 @@ pub struct ClassScore {
     pub recall: Option<f64>,
     /// Harmonic mean of precision and recall; absent if there are no images of it and none was predicted.
     pub f1: Option<f64>,
+    /// How well the scores rank its images before all others; only where images bear several labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_precision: Option<f64>,
 }
 
 /// An image that was taken for another class.
@@ -87,7 +91,7 @@ pub struct Tally {
 }
 
 /// Classes among which the right one counts for top-5; fewer classes than that make it 1.
-const TOP_K: usize = 5;
+pub(crate) const TOP_K: usize = 5;
 
 impl Tally {
     /// Nothing seen.
@@ -116,16 +120,8 @@ impl Tally {
         let probability = 1.0 / sum;
         self.calibration.add(probability, predicted == label);
         if predicted != label {
-            self.miss(Miss { index, label, predicted, probability });
-        }
-    }
-
-    /// Keeps a mistake if it is among the surest; of equally sure ones the first.
-    fn miss(&mut self, miss: Miss) {
-        let place = self.misses.partition_point(|other| other.probability >= miss.probability);
-        if place < MAX_MISTAKES {
-            self.misses.insert(place, miss);
-            self.misses.truncate(MAX_MISTAKES);
+            let miss = Miss { index, label, predicted, probability };
+            surest(&mut self.misses, miss, |miss| miss.probability);
         }
     }
 
@@ -135,7 +131,20 @@ impl Tally {
     }
 }
 
+/// Adds a mistake to a list of the surest, the surest first, if it is among them; of equally sure ones the first.
+pub(crate) fn surest<T>(mistakes: &mut Vec<T>, mistake: T, probability: fn(&T) -> f64) {
+    let place = mistakes.partition_point(|other| probability(other) >= probability(&mistake));
+    if place < MAX_MISTAKES {
+        mistakes.insert(place, mistake);
+        mistakes.truncate(MAX_MISTAKES);
+    }
+}
+
 /// The figures of a split.
+///
+/// Where images bear several labels, each class is a question of its own: `loss` is the mean binary cross-entropy; a best score, or
+/// one of the best five, counts if the image bears that label; precision and recall are those of the classes with a probability
+/// above one half; calibration is that of all answers; and there is no confusion matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Images evaluated.
@@ -150,6 +159,9 @@ pub struct Evaluation {
     pub top1: f64,
     /// Share of images whose class is among the five highest scores.
     pub top5: f64,
+    /// Mean over the classes of their average precision; only where images bear several labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_average_precision: Option<f64>,
     /// Mean precision of the classes that have images; a class that was never predicted counts as 0.
     pub macro_precision: f64,
     /// Mean recall of the classes that have images.
@@ -183,22 +195,30 @@ fn class_scores(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ClassScore> {
             precision: share(right, num_predicted),
             recall,
             f1: share(2 * right, num_images + num_predicted),
+            average_precision: None,
         }
     };
     classes.iter().enumerate().map(score).collect()
 }
 
+/// The mean of a figure over the classes that have images; 0 where it is absent.
+pub(crate) fn macro_mean(per_class: &[ClassScore], value: fn(&ClassScore) -> Option<f64>) -> f64 {
+    let present: Vec<&ClassScore> = per_class.iter().filter(|score| score.num_images > 0).collect();
+    present.iter().map(|score| value(score).unwrap_or(0.0)).sum::<f64>() / present.len().max(1) as f64
+}
+
 impl Evaluation {
+    /// The figure by which checkpoints are compared, 0 to 1: top-1, or the mean average precision where images bear several labels.
+    pub fn decisive(&self) -> f64 {
+        self.mean_average_precision.unwrap_or(self.top1)
+    }
+
     /// Figures of a tally that has seen at least one image; `name` tells what an image is called.
     fn new(tally: Tally, classes: &[String], name: &dyn Fn(usize) -> String) -> Self {
         let num_images = tally.num_images();
         let share = |count: u64| count as f64 / num_images as f64;
         let correct = (0..classes.len()).map(|class| tally.confusion[class][class]).sum();
         let per_class = class_scores(&tally.confusion, classes);
-        let present: Vec<&ClassScore> = per_class.iter().filter(|score| score.num_images > 0).collect();
-        let mean = |value: fn(&ClassScore) -> Option<f64>| {
-            present.iter().map(|score| value(score).unwrap_or(0.0)).sum::<f64>() / present.len() as f64
-        };
         let mistake = |miss: &Miss| Mistake {
             image: name(miss.index),
             class: classes[miss.label].clone(),
@@ -213,9 +233,10 @@ impl Evaluation {
             loss: tally.loss / num_images as f64,
             top1: share(correct),
             top5: share(tally.top5),
-            macro_precision: mean(|score| score.precision),
-            macro_recall: mean(|score| score.recall),
-            macro_f1: mean(|score| score.f1),
+            mean_average_precision: None,
+            macro_precision: macro_mean(&per_class, |score| score.precision),
+            macro_recall: macro_mean(&per_class, |score| score.recall),
+            macro_f1: macro_mean(&per_class, |score| score.f1),
             calibration_error: tally.calibration.error(),
             calibration: tally.calibration.bins(),
             surest_mistakes: tally.misses.iter().map(mistake).collect(),
@@ -269,6 +290,7 @@ impl Evaluator<'_> {
         stop: &dyn Fn() -> bool,
     ) -> anyhow::Result<Option<Evaluation>> {
         let mut tally = Tally::new(self.classes.len());
+        let mut multi_label = MultiLabelTally::default();
         let mut skipped: Vec<String> = Vec::new();
         for batch in self.loader.epoch(0, 0) {
             if stop() {
@@ -279,21 +301,29 @@ impl Evaluator<'_> {
             if batch.labels.is_empty() {
                 continue;
             }
-            let (indices, labels) = (batch.indices.clone(), batch.labels.clone());
+            let (indices, labels, label_sets) = (batch.indices.clone(), batch.labels.clone(), batch.label_sets.clone());
             let logits = self.logits(model, augmentation, batch);
             if logits.iter().any(|score| !score.is_finite()) {
                 bail!("the network's scores are not finite");
             }
-            for ((row, label), index) in logits.chunks_exact(self.classes.len()).zip(labels).zip(indices) {
-                tally.add(index, row, label);
+            let rows = logits.chunks_exact(self.classes.len()).zip(indices);
+            match label_sets {
+                None => rows.zip(labels).for_each(|((row, index), label)| tally.add(index, row, label)),
+                Some(sets) => rows.zip(sets).for_each(|((row, index), labels)| multi_label.add(index, row, &labels)),
             }
         }
-        if tally.num_images() == 0 {
+        if tally.num_images() + multi_label.num_images() == 0 {
             bail!("all {} images are damaged", skipped.len());
         }
         let num_skipped = skipped.len() as u64;
         skipped.truncate(MAX_NAMES);
-        let evaluation = Evaluation::new(tally, self.classes, &|index| self.loader.source().name(index));
+        let source = self.loader.source();
+        let name = |index| source.name(index);
+        let evaluation = if source.is_multi_label() {
+            multi_label.evaluation(self.classes, &name)
+        } else {
+            Evaluation::new(tally, self.classes, &name)
+        };
         Ok(Some(Evaluation { num_skipped, skipped, ..evaluation }))
     }
 
@@ -308,12 +338,19 @@ impl Evaluator<'_> {
             TestTimeAugmentation::Flip => {
                 let mirrored = scores(images.clone().flip([3])); // along the width
                 let rows = self.classes.len();
-                let pairs =
-                    scores(images).chunks_exact(rows).zip(mirrored.chunks_exact(rows)).flat_map(blend).collect();
-                pairs
+                let blend = if self.loader.source().is_multi_label() { blend_independent } else { blend };
+                let straight = scores(images);
+                straight.chunks_exact(rows).zip(mirrored.chunks_exact(rows)).flat_map(blend).collect()
             }
         }
     }
+}
+
+/// The mean of the probabilities of classes that are no alternatives, as scores again: the logarithm of their odds.
+fn blend_independent((one, other): (&[f32], &[f32])) -> Vec<f32> {
+    let sigmoid = |score: f32| 1.0 / (1.0 + (-f64::from(score)).exp());
+    let odds = |probability: f64| (probability / (1.0 - probability)).clamp(f64::MIN_POSITIVE, f64::MAX);
+    one.iter().zip(other).map(|(&one, &other)| odds(0.5 * (sigmoid(one) + sigmoid(other))).ln() as f32).collect()
 }
 
 /// The mean of the probabilities that two rows of scores stand for, as scores again: its logarithm.

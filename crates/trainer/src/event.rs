@@ -58,6 +58,9 @@ pub enum Event {
         top1: f64,
         /// The share of images whose class was among the first five, 0 to 1.
         top5: f64,
+        /// The mean over the classes of their average precision, 0 to 1; only where images bear several labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mean_average_precision: Option<f64>,
         /// How many images were measured.
         num_images: u64,
     },
@@ -166,6 +169,7 @@ mod tests {
             loss: f64::NAN,
             top1: 0.0,
             top5: 0.0,
+            mean_average_precision: None,
             num_images: 1,
         };
         let json = serde_json::to_string(&event)?;

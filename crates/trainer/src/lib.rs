@@ -24,6 +24,7 @@ pub mod interrupt;
 pub mod loss;
 pub mod lr_find;
 pub mod mix;
+pub mod multi_label;
 pub mod observe;
 pub mod optimizer;
 pub mod plan;

@@ -129,7 +129,13 @@ pub fn open_data(recipe: &mut Recipe, data: Option<PathBuf>) -> anyhow::Result<D
         val_fraction: recipe.data.val_fraction,
         seed: recipe.seed,
     };
-    DataSet::open(&options).context("cannot open the data")
+    open(&options)
+}
+
+/// Opens a data set; where the split is ours, copies of the same picture lie on one side of it.
+pub fn open(options: &OpenOptions) -> anyhow::Result<DataSet> {
+    let data = DataSet::open(options).context("cannot open the data")?;
+    Ok(data.without_duplicates_across(&DecodeLimits::default(), 0, &|_| ()))
 }
 
 /// The network of a recipe for a number of classes.

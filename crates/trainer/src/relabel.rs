@@ -45,6 +45,14 @@ impl ImageSource for Relabelled {
         self.labels[self.source.label(index)]
     }
 
+    fn labels(&self, index: usize) -> Vec<usize> {
+        self.source.labels(index).into_iter().map(|label| self.labels[label]).collect()
+    }
+
+    fn is_multi_label(&self) -> bool {
+        self.source.is_multi_label()
+    }
+
     fn name(&self, index: usize) -> String {
         self.source.name(index)
     }

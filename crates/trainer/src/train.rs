@@ -296,10 +296,21 @@ impl<'a> Run<'a> {
         self.progress.evaluated = true;
         let epoch = self.plan.epoch(step);
         let decisive = found.iter().find(|(split, _)| *split == decisive);
-        let top1 = decisive.map(|(_, evaluation)| evaluation.top1);
+        let top1 = decisive.map(|(_, evaluation)| evaluation.decisive());
         for (split, evaluation) in found {
-            let Evaluation { loss, top1, top5, num_images, num_skipped, skipped, .. } = evaluation;
-            self.tell(Event::Eval { step, epoch, split: split.clone(), loss, top1, top5, num_images })?;
+            let Evaluation { loss, top1, top5, mean_average_precision, num_images, num_skipped, skipped, .. } =
+                evaluation;
+            let split_name = split.clone();
+            self.tell(Event::Eval {
+                step,
+                epoch,
+                split: split_name,
+                loss,
+                top1,
+                top5,
+                mean_average_precision,
+                num_images,
+            })?;
             if num_skipped > 0 && !split.ends_with(EMA_SUFFIX) {
                 self.tell(Event::Skipped { step, epoch, num_images: num_skipped, names: skipped })?;
             }

@@ -83,13 +83,14 @@ fn check_text(report: &Splits<CheckReport>) -> String {
     let table = class_table(classes, &train.class_counts, &val.class_counts);
     let mut text = format!("{data}\n\n{table}");
     for (name, split) in [("train", train), ("val", val)] {
-        let CheckReport { num_images, corrupt, duplicates, contradicting_duplicates, .. } = split;
+        let CheckReport { num_images, corrupt, duplicates, contradicting_duplicates, near_duplicates, .. } = split;
         let _ = write!(
             text,
-            "\n\n{name}: {num_images} images, {} damaged, {} groups of duplicates, {} of them across classes",
+            "\n\n{name}: {num_images} images, {} damaged, {} groups of duplicates, {} of them across classes, {} groups of near duplicates",
             corrupt.len(),
             duplicates.len(),
-            contradicting_duplicates.len()
+            contradicting_duplicates.len(),
+            near_duplicates.len()
         );
         for image in corrupt {
             let _ = write!(text, "\n  damaged `{}`: {}", image.name, image.reason);
@@ -97,6 +98,9 @@ fn check_text(report: &Splits<CheckReport>) -> String {
         for group in duplicates {
             let across = if contradicting_duplicates.contains(group) { ", in different classes" } else { "" };
             let _ = write!(text, "\n  the same image `{}`{across}", group.join("`, `"));
+        }
+        for group in near_duplicates {
+            let _ = write!(text, "\n  nearly the same image `{}`", group.join("`, `"));
         }
     }
     text

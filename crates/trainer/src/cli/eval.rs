@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum, ValueHint};
 use imageset::{DataSet, OnCorrupt, OpenOptions, SourceKind};
 use serde::Serialize;
@@ -90,8 +89,7 @@ fn open(model: &Path, card: &ModelCard, data: Option<PathBuf>) -> anyhow::Result
         }
         (None, Some(path)) => {
             let (val_fraction, seed) = (card.val_fraction, card.seed);
-            let options = OpenOptions { kind: SourceKind::Auto, path: Some(path), val_fraction, seed };
-            DataSet::open(&options).context("cannot open the data")
+            plan::open(&OpenOptions { kind: SourceKind::Auto, path: Some(path), val_fraction, seed })
         }
         (None, None) => Err(UsageError(format!(
             "`{}` is not part of a run, so its images are not known\n\nhint: name them with `--data`",
@@ -171,9 +169,12 @@ fn summary(report: &Report) -> String {
         TestTimeAugmentation::None => "",
         TestTimeAugmentation::Flip => ", each with its mirror image",
     };
+    let mean_average_precision = evaluation
+        .mean_average_precision
+        .map_or(String::new(), |mean| format!("mAP          {} (mean average precision)\n", percent(mean)));
     format!(
-        "model        {}, step {step}\ndata         {data}\nimages       {}{views}\ntop-1        {}\ntop-5        {}\nloss         {:.4}\n\
-         macro        precision {}, recall {}, F1 {}\ncalibration  error {}",
+        "model        {}, step {step}\ndata         {data}\nimages       {}{views}\n{mean_average_precision}top-1        {}\ntop-5        {}\n\
+         loss         {:.4}\nmacro        precision {}, recall {}, F1 {}\ncalibration  error {}",
         model.display(),
         evaluation.num_images,
         percent(evaluation.top1),
@@ -194,7 +195,7 @@ fn class_table(evaluation: &Evaluation) -> String {
         let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(percent_or_dash);
         let _ = write!(text, "\n{:width$}  {:>6}  {precision:>9}  {recall:>9}  {f1:>9}", score.class, score.num_images);
     }
-    if evaluation.per_class.len() <= MAX_PRINTED_CLASSES {
+    if (1..=MAX_PRINTED_CLASSES).contains(&evaluation.confusion.len()) {
         let _ = write!(text, "\n\nconfusion: rows are true classes, columns predicted ones, in the order above");
         for (score, row) in evaluation.per_class.iter().zip(&evaluation.confusion) {
             let row: String = row.iter().map(|count| format!("{count:>6}")).collect();

@@ -29,8 +29,8 @@ pub struct ConsoleObserver {
     /// Of the last step event.
     learning_rate: Option<f64>,
     images_per_second: Option<f64>,
-    /// Of the last measurement of `val`, 0 to 1.
-    top1: Option<f64>,
+    /// Name and value, 0 to 1, of the figure that decides in the last measurement of `val`.
+    decisive: Option<(&'static str, f64)>,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl ConsoleObserver {
             started: Instant::now(),
             learning_rate: None,
             images_per_second: None,
-            top1: None,
+            decisive: None,
         }
     }
 
@@ -97,8 +97,10 @@ impl ConsoleObserver {
     }
 
     fn checkpoint(&self, step: u64, best: bool) -> String {
-        match self.top1 {
-            Some(top1) if best => format!("saved checkpoint at step {step} (best top-1 {:.1} %)", 100.0 * top1),
+        match self.decisive {
+            Some((name, value)) if best => {
+                format!("saved checkpoint at step {step} (best {name} {:.1} %)", 100.0 * value)
+            }
             _ => format!("saved checkpoint at step {step}"),
         }
     }
@@ -129,10 +131,10 @@ impl Observer for ConsoleObserver {
                     self.row(&Row { epoch: *epoch, step: *step, loss: *loss, top1: None, top5: None, split: "" });
                 }
             }
-            Event::Eval { step, epoch, split, loss, top1, top5, .. } => {
+            Event::Eval { step, epoch, split, loss, top1, top5, mean_average_precision, .. } => {
                 // That of the average of the weights comes last, and is the one that counts.
                 if split.starts_with("val") {
-                    self.top1 = Some(*top1);
+                    self.decisive = Some(mean_average_precision.map_or(("top-1", *top1), |mean| ("mAP", mean)));
                 }
                 self.row(&Row { epoch: *epoch, step: *step, loss: *loss, top1: Some(*top1), top5: Some(*top5), split });
             }
@@ -305,7 +307,16 @@ mod tests {
 
     fn eval(split: &str) -> Event {
         let split = split.to_owned();
-        Event::Eval { step: 4692, epoch: 3.0, split, loss: 2.318, top1: 0.4812, top5: 0.736, num_images: 10_000 }
+        Event::Eval {
+            step: 4692,
+            epoch: 3.0,
+            split,
+            loss: 2.318,
+            top1: 0.4812,
+            top5: 0.736,
+            mean_average_precision: None,
+            num_images: 10_000,
+        }
     }
 
     fn start(resumed: bool) -> Event {

@@ -110,8 +110,10 @@ impl Observer for TensorBoardObserver {
                 scalars.extend(gradient_norm.map(|norm| ("train/gradient_norm".to_owned(), norm)));
                 self.scalars(*step, scalars)
             }
-            Event::Eval { step, split, loss, top1, top5, .. } => {
+            Event::Eval { step, split, loss, top1, top5, mean_average_precision, .. } => {
                 let scalars = [("loss", *loss), ("top1", *top1), ("top5", *top5)];
+                let mean = mean_average_precision.map(|mean| ("mean_average_precision", mean));
+                let scalars = scalars.into_iter().chain(mean);
                 let scalars = scalars.into_iter().map(|(name, value)| (format!("{split}/{name}"), value)).collect();
                 self.scalars(*step, scalars)
             }
@@ -201,6 +203,7 @@ mod tests {
             loss: 1.25,
             top1: 0.5,
             top5: 0.75,
+            mean_average_precision: None,
             num_images: 8,
         }
     }

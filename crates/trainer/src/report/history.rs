@@ -167,7 +167,16 @@ mod tests {
 
     fn eval(epoch: f64, split: &str, top1: f64) -> Event {
         let step = (epoch * 10.0) as u64;
-        Event::Eval { step, epoch, split: split.to_owned(), loss: 1.0 - top1, top1, top5: 1.0, num_images: 20 }
+        Event::Eval {
+            step,
+            epoch,
+            split: split.to_owned(),
+            loss: 1.0 - top1,
+            top1,
+            top5: 1.0,
+            mean_average_precision: None,
+            num_images: 20,
+        }
     }
 
     const FINISH: Event = Event::Finish { step: 40, epoch: 4.0, reason: FinishReason::Completed };
