@@ -112,7 +112,7 @@ impl FormatArgs {
 /// A data set in place of the recipe's.
 #[derive(Debug, Clone, Args)]
 struct DataArgs {
-    /// Images to use: a folder of class folders, a tar file, or a folder of IDX files
+    /// Images to use: a folder of class folders, a tar file, a list (CSV, TSV, JSON), or a folder of IDX files
     #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
     data: Option<PathBuf>,
 }

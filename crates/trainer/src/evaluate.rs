@@ -62,7 +62,7 @@ pub const MAX_MISTAKES: usize = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum TestTimeAugmentation {
-    /// Each image once, as in training
+    /// Each image once
     #[default]
     None,
     /// Each image and its mirror image; the mean of their probabilities counts
@@ -337,10 +337,10 @@ impl Evaluator<'_> {
             TestTimeAugmentation::None => scores(images),
             TestTimeAugmentation::Flip => {
                 let mirrored = scores(images.clone().flip([3])); // along the width
-                let rows = self.classes.len();
                 let blend = if self.loader.source().is_multi_label() { blend_independent } else { blend };
-                let straight = scores(images);
-                straight.chunks_exact(rows).zip(mirrored.chunks_exact(rows)).flat_map(blend).collect()
+                let plain = scores(images);
+                let [plain, mirrored] = [&plain, &mirrored].map(|scores| scores.chunks_exact(self.classes.len()));
+                plain.zip(mirrored).flat_map(blend).collect()
             }
         }
     }

@@ -5,8 +5,10 @@
 //! said in the report, and the rest is there all the same.
 
 mod chart;
+mod curves;
 mod findings;
 pub mod history;
+mod measured;
 mod number;
 mod page;
 mod thumbnail;

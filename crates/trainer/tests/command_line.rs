@@ -319,7 +319,11 @@ const CASES: &[Case] = &[
     case("a transform that does not exist", |scene| edited(scene, "horizontal_flip", "horizontal_flop"), train!()),
     case("transforms that do not give one size", nothing, train!("--set", "data.val=[{ resize = {} }]")),
     case("TOML that does not parse", |scene| edited(scene, "width = 0.25", "width 0.25"), train!()),
-    case("a benchmark of a step on one image", nothing, &["bench", "step", "--batch-size", "1", "--image-size", "32"]),
+    case(
+        "a benchmark of a step on one image",
+        nothing,
+        &["bench", "step", "--batch-size", "1", "--image-size", "32", "--device", "cpu"],
+    ),
     case("a benchmark of no length", nothing, &["bench", "infer", "--seconds", "0", "--device", "cpu"]),
     case("an unknown flag", nothing, train!("--epochs", "3")),
     case("an unknown device", nothing, &["train", "--device", "gpu"]),

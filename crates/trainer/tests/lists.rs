@@ -25,7 +25,9 @@ fn waves(number: usize) -> image::RgbImage {
     let number = number as f64;
     image::RgbImage::from_fn(64, 48, |x, y| {
         let (x, y) = (f64::from(x) / 64.0, f64::from(y) / 48.0);
-        let wave = |phase: f64| (7.0 * x * (number * 1.3 + phase).sin() + 9.0 * y * (number * 2.1 + phase).cos() + number).sin();
+        let wave = |phase: f64| {
+            (7.0 * x * (number * 1.3 + phase).sin() + 9.0 * y * (number * 2.1 + phase).cos() + number).sin()
+        };
         image::Rgb([0.0, 1.0, 2.0].map(|phase| (127.0 + 120.0 * wave(phase)) as u8))
     })
 }
@@ -57,7 +59,8 @@ fn images_with_several_labels_are_trained_measured_and_predicted_as_questions_of
     assert!(stdout.contains("\nmAP  ") && !stdout.contains("confusion"), "{stdout}");
 
     let guesses = json(&scene, &["predict", "run", "all/19.png", "--device", "cpu", "--format", "json"]);
-    let sum: f64 = guesses[0]["guesses"].as_array().expect("guesses").iter().filter_map(|g| g["probability"].as_f64()).sum();
+    let sum: f64 =
+        guesses[0]["guesses"].as_array().expect("guesses").iter().filter_map(|g| g["probability"].as_f64()).sum();
     assert!((sum - 1.0).abs() > 0.05, "no alternatives: {guesses}");
 }
 

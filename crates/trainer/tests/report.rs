@@ -57,7 +57,11 @@ fn assert_is_whole(page: &str) {
     assert!(open.is_empty(), "{open:?} never close");
     assert!(!page.contains("http://") && !page.contains("https://"), "nothing is fetched");
     assert!(!page.contains("<script") && !page.contains("url(") && !page.contains("@import"));
-    assert!(!page.contains("NaN") && !page.contains(">inf"));
+    // But for the pictures, whose base64 may hold any letters.
+    for (index, part) in page.split("src=\"data:").enumerate() {
+        let words = if index == 0 { part } else { part.split_once('"').map_or("", |(_, rest)| rest) };
+        assert!(!words.contains("NaN") && !words.contains(">inf"));
+    }
 }
 
 const SECTIONS: [&str; 7] = [
@@ -198,7 +202,8 @@ fn eval_tells_precision_calibration_and_the_surest_mistakes() {
 #[test]
 fn with_test_time_flips_a_mirrored_data_set_gives_the_same_figures() {
     let scene = odd_scene();
-    scene.train("run", &[]);
+    // The middle 32 of 40 pixels are the same from either side.
+    scene.train("run", &["--set", "data.val=[{center_crop={}}]"]);
     for path in files(&scene.path("photos/val")) {
         let mirrored = image::open(&path).expect("a picture").fliph();
         let inside = path.strip_prefix(scene.path("photos")).expect("it is in there");
@@ -244,6 +249,7 @@ fn shown(browser: &str, scene: &Scene, name: &str) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
+#[expect(clippy::print_stdout, reason = "the note of a test that had nothing to test with")]
 #[test]
 fn a_browser_shows_the_page_without_complaint_and_no_wider_than_its_window() {
     let named = std::env::var("GHOSTNET_CHROMIUM").ok();

@@ -22,7 +22,7 @@ pub(super) enum DataCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct DataSetArgs {
-    /// A folder of class folders, a tar file, or a folder of IDX files
+    /// A folder of class folders, a tar file, a list (CSV, TSV, JSON), or a folder of IDX files
     #[arg(value_name = "DIR", value_hint = ValueHint::AnyPath)]
     path: PathBuf,
     #[command(flatten)]

@@ -19,7 +19,7 @@ const DASHES: [&str; 5] = ["none", "7 4", "2 3", "10 3 2 3", "4 2"];
 const MAX_POINTS: usize = 240;
 
 /// Lines of up to so many points show each of them.
-const MAX_DOTS: usize = 45;
+const MAX_DOTS: usize = 24;
 
 // The picture, in units that are about a pixel.
 const WIDTH: f64 = 460.0;
@@ -101,7 +101,8 @@ impl Ticks {
         match unit {
             Unit::Percent => format!("{:.digits$}\u{a0}%", 100.0 * value),
             Unit::Count if digits == 0 && value >= 0.0 => count(value.round() as u64),
-            Unit::Plain | Unit::Count if digits > 4 && value != 0.0 => format!("{value:.0e}"),
+            Unit::Plain | Unit::Count if digits > 4 && value == 0.0 => "0".to_string(),
+            Unit::Plain | Unit::Count if digits > 4 => format!("{value:.0e}"),
             Unit::Plain | Unit::Count => format!("{value:.digits$}"),
         }
     }
@@ -283,13 +284,14 @@ pub(super) fn reliability(bins: &[Bin]) -> Markup {
             @for bin in bins {
                 @if let (Some(confidence), Some(accuracy)) = (bin.confidence, bin.accuracy) {
                     @let (left, width) = (x(bin.lower) + 1.0, (bin.upper - bin.lower) * wide - 2.0);
+                    @let kind = if accuracy < confidence { "missing" } else { "surplus" };
                     @let (top, height) = (y(accuracy.max(confidence)), (accuracy - confidence).abs() * SIDE);
                     g {
                         title {
                             (format!("{} sure, {} right, {} images", percent(confidence), percent(accuracy), bin.num_images))
                         }
                         rect.right x=(short(left)) width=(short(width)) y=(short(y(accuracy))) height=(short(accuracy * SIDE)) {}
-                        rect.gap x=(short(left)) width=(short(width)) y=(short(top)) height=(short(height)) {}
+                        rect.(kind) x=(short(left)) width=(short(width)) y=(short(top)) height=(short(height)) {}
                         rect.images x=(short(left)) width=(short(width)) y=(short(FOOT - tall(bin.num_images)))
                             height=(short(tall(bin.num_images))) {}
                     }

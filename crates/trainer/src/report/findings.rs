@@ -64,16 +64,9 @@ fn wilson(share: f64, num_images: u64) -> (f64, f64) {
 /// The pair of classes that is mixed up most often, both ways together.
 fn confusion(evaluation: &Evaluation) -> Option<String> {
     let Evaluation { confusion, per_class, .. } = evaluation;
-    let mut most = (0, 0, 0);
-    for a in 0..confusion.len() {
-        for b in 0..a {
-            let both = confusion[a][b] + confusion[b][a];
-            if both > most.0 {
-                most = (both, b, a);
-            }
-        }
-    }
-    let (both, a, b) = most;
+    let pairs = (0..confusion.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
+    let counted_pairs = pairs.map(|(a, b)| (confusion[a][b] + confusion[b][a], a, b));
+    let (both, a, b) = counted_pairs.reduce(|most, pair| if pair.0 > most.0 { pair } else { most })?;
     let mistakes = evaluation.num_images - (0..confusion.len()).map(|class| confusion[class][class]).sum::<u64>();
     (both > 0).then(|| {
         format!(
@@ -91,15 +84,15 @@ fn hardest_class(evaluation: &Evaluation) -> Option<String> {
     let hardest = with_images.min_by(|a, b| a.f1.unwrap_or(0.0).total_cmp(&b.f1.unwrap_or(0.0)))?;
     let f1 = hardest.f1.unwrap_or(0.0);
     (evaluation.per_class.len() > 2 && f1 < 1.0).then(|| {
-        let recall = hardest.recall.unwrap_or(0.0);
-        match hardest.precision {
-            Some(precision) => format!(
-                "The hardest class is “{}”: {} of its images are recognised, and {} of what is called so is so.",
-                hardest.class,
+        let class = &hardest.class;
+        match (hardest.precision, hardest.recall.unwrap_or(0.0)) {
+            (None, _) => format!("The hardest class is “{class}”: no image was taken for it."),
+            (Some(_), 0.0) => format!("The hardest class is “{class}”: none of its images is recognised."),
+            (Some(precision), recall) => format!(
+                "The hardest class is “{class}”: {} of its images are recognised, and {} of what is called so is so.",
                 percent(recall),
                 percent(precision)
             ),
-            None => format!("The hardest class is “{}”: no image was taken for it.", hardest.class),
         }
     })
 }
@@ -124,20 +117,13 @@ fn trust(evaluation: &Evaluation) -> Option<String> {
     let surplus = confidence - evaluation.top1;
     // What chance alone makes of a share of so many images, twice.
     let noise = 2.0 * (evaluation.top1 * (1.0 - evaluation.top1) / evaluation.num_images as f64).sqrt();
+    let [sure, right] = [confidence, evaluation.top1].map(percent);
     Some(if surplus.abs() <= noise.max(0.02) {
-        format!("Its probabilities can be believed: {} on average, and as often right.", percent(confidence))
+        format!("Its probabilities can be believed: it is {sure} sure on average, and {right} are right.")
     } else if surplus > 0.0 {
-        format!(
-            "It is surer than it should be: {} on average, where {} are right.",
-            percent(confidence),
-            percent(evaluation.top1)
-        )
+        format!("It is surer than it should be: {sure} on average, where {right} are right.")
     } else {
-        format!(
-            "It is better than it believes: {} sure on average, where {} are right.",
-            percent(confidence),
-            percent(evaluation.top1)
-        )
+        format!("It is better than it believes: {sure} sure on average, where {right} are right.")
     })
 }
 
@@ -146,9 +132,8 @@ fn few_images(evaluation: &Evaluation) -> Option<String> {
     let few = counts.clone().filter(|count| *count < FEW_IMAGES).count();
     let least = counts.min()?;
     (few > 0).then(|| {
-        let classes =
-            if few == evaluation.per_class.len() { "The classes".to_string() } else { format!("{few} of the classes") };
-        format!("{classes} have few images to measure on (from {least} on), so figures of single classes are rough.")
+        let classes = if few == 1 { "One class has".to_string() } else { format!("{few} classes have") };
+        format!("{classes} few images to measure on (the smallest {least}): take figures of single classes as rough.")
     })
 }
 
@@ -170,24 +155,17 @@ fn length(history: &History) -> Option<String> {
             epoch(lowest)
         ));
     }
-    let is_late = best.epoch >= 0.9 * history.epoch;
     let (low, _) = wilson(best.top1, best.num_images);
     let earlier = curves.top1.iter().filter(|point| point.epoch < 0.75 * history.epoch).map(|point| point.value);
     let gained = best.top1 - earlier.fold(0.0, f64::max);
-    Some(if is_late && gained > (best.top1 - low) / 2.0 {
+    let when = format!("The best result came at epoch {} of {}", epoch(best.epoch), epoch(history.epoch));
+    Some(if gained > (best.top1 - low) / 2.0 {
         format!(
-            "The best result came at epoch {} of {} and the last quarter still brought {:.1} points: a longer run (`train.total`) is worth \
-             a try.",
-            epoch(best.epoch),
-            epoch(history.epoch),
+            "{when}, and the last quarter of the run still brought {:.1} points: a longer run (`train.total`) is worth a try.",
             100.0 * gained
         )
     } else {
-        format!(
-            "The best result came at epoch {} of {}, and the last quarter brought little: a longer run alone is unlikely to help much.",
-            epoch(best.epoch),
-            epoch(history.epoch)
-        )
+        format!("{when}, and the last quarter of the run brought little: a longer run alone is unlikely to help much.")
     })
 }
 
