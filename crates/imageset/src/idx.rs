@@ -14,7 +14,7 @@ use flate2::read::MultiGzDecoder;
 
 use crate::image::RgbImage;
 use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError};
-use crate::split::{split_class, split_rule};
+use crate::split::{single_image_warning, split_class, split_rule};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
@@ -310,12 +310,10 @@ pub(crate) fn build(
         let (train, val) = (train.source(), val.source());
         return Ok(DataSet { classes, train, val, description, warnings, has_own_split: true, is_multi_label: false });
     }
-    let (mut train_rows, mut val_rows) = (Vec::new(), Vec::new());
+    let (mut train_rows, mut val_rows, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for (class, rows) in classes.iter().zip(&rows_of_class) {
         if rows.len() == 1 && options.val_fraction > 0.0 {
-            warnings.push(format!(
-                "the class `{class}` holds a single image: it is for training, and none is left for validation"
-            ));
+            single.push(class.clone());
         }
         let keys: Vec<String> = rows.iter().map(usize::to_string).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -323,6 +321,7 @@ pub(crate) fn build(
         train_rows.extend(for_train.into_iter().map(|position| rows[position]));
         val_rows.extend(for_val.into_iter().map(|position| rows[position]));
     }
+    warnings.extend(single_image_warning(&single));
     let description = format!("{what}, {}", split_rule(options.val_fraction, options.seed));
     let (train, val) = (train.rows(train_rows), train.rows(val_rows));
     Ok(DataSet { classes, train, val, description, warnings, has_own_split: false, is_multi_label: false })

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::{OpenOptions, SourceError, counted};
-use crate::split::{split_class, split_rule};
+use crate::source::{OpenOptions, SourceError, counted, shortened};
+use crate::split::{single_image_warning, split_class, split_rule};
 
 /// Folders that may hold the validation part, the preferred one first.
 pub(crate) const VAL_NAMES: [&str; 4] = ["val", "valid", "validation", "test"];
@@ -210,12 +210,10 @@ impl<F: Clone> Part<F> {
     fn split(self, options: &OpenOptions, root: &str) -> Result<Layout<F>, SourceError> {
         let classes = self.check()?;
         let mut warnings = self.warnings;
-        let (mut train, mut val) = (Vec::new(), Vec::new());
+        let (mut train, mut val, mut single) = (Vec::new(), Vec::new(), Vec::new());
         for (label, (class, images)) in self.images.into_iter().enumerate() {
             if images.len() == 1 && options.val_fraction > 0.0 {
-                warnings.push(format!(
-                    "the class `{class}` holds a single image: it is for training, and none is left for validation"
-                ));
+                single.push(class.clone());
             }
             // Without the class folder's name, so that a class can be renamed by its class name alone.
             let keys: Vec<&str> = images.iter().map(|(path, _)| &path[class.len() + 1..]).collect();
@@ -224,6 +222,7 @@ impl<F: Clone> Part<F> {
             train.extend(for_train.into_iter().map(labelled));
             val.extend(for_val.into_iter().map(labelled));
         }
+        warnings.extend(single_image_warning(&single));
         if options.val_fraction == 0.0 {
             warnings.push(format!("`{root}` has no validation images, and none are held back"));
         }
@@ -247,11 +246,8 @@ impl<F: Clone> Part<F> {
         if val.images.values().all(Vec::is_empty) {
             return Err(SourceError::EmptySplit { path: val.root });
         }
-        let missing: Vec<String> = classes
-            .iter()
-            .filter(|&class| val.images.get(class).is_none_or(Vec::is_empty))
-            .map(|class| format!("`{class}`"))
-            .collect();
+        let missing: Vec<&String> =
+            classes.iter().filter(|&class| val.images.get(class).is_none_or(Vec::is_empty)).collect();
         if !missing.is_empty() {
             warnings.push(format!(
                 "`{}` holds no images of {} of {} classes: {}",
@@ -274,11 +270,4 @@ impl<F: Clone> Part<F> {
         let split = format!("{val_name} for validation");
         Ok(Layout { classes, train, val, split, has_own_split: true, warnings })
     }
-}
-
-/// The first few of many names.
-pub(crate) fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN { format!("{shown}, …") } else { shown }
 }

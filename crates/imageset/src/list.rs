@@ -25,9 +25,8 @@ use serde_json::{Map, Value};
 
 use crate::delimited::{QuoteFault, Record, Records};
 use crate::folder::read_file;
-use crate::layout::shortened;
-use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError, counted};
-use crate::split::{split_class, split_rule};
+use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError, counted, shortened};
+use crate::split::{single_image_warning, split_class, split_rule};
 
 /// Names of the column or key of the path, the preferred one first.
 const PATH_NAMES: [&str; 4] = ["path", "file", "filename", "image"];
@@ -358,7 +357,7 @@ fn entries(path: &Path) -> Result<Vec<Entry>, SourceError> {
     } else {
         json_entries(text)
     };
-    entries.map_err(|(line, fault)| SourceError::List { path: path.to_owned(), line, fault })
+    entries.map_err(|(line, fault)| SourceError::List { path: path.to_owned(), line, fault: Box::new(fault) })
 }
 
 /// One part of a list.
@@ -432,16 +431,15 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, Source
     let has_own_split = held_out.is_some();
     let (is_val, split): (Vec<bool>, String) = match held_out {
         Some(part) => {
-            let unseen: BTreeSet<&String> = {
-                let seen: BTreeSet<&String> =
-                    entries.iter().filter(|entry| entry.part == part).flat_map(|entry| &entry.labels).collect();
-                classes.iter().filter(|class| !seen.contains(class)).collect()
-            };
+            let seen: BTreeSet<&String> =
+                entries.iter().filter(|entry| entry.part == part).flat_map(|entry| &entry.labels).collect();
+            let unseen: Vec<&String> = classes.iter().filter(|class| !seen.contains(class)).collect();
             if !unseen.is_empty() {
-                let names: Vec<String> = unseen.iter().map(|class| format!("`{class}`")).collect();
-                let (missing, all, names) = (names.len(), classes.len(), shortened(&names));
                 warnings.push(format!(
-                    "the split `{part}` of `{root}` has no images of {missing} of {all} classes: {names}"
+                    "the split `{part}` of `{root}` has no images of {} of {} classes: {}",
+                    unseen.len(),
+                    classes.len(),
+                    shortened(&unseen)
                 ));
             }
             (entries.iter().map(|entry| entry.part == part).collect(), format!("`{part}` for validation"))
@@ -471,17 +469,16 @@ fn split(entries: &[Entry], options: &OpenOptions, warnings: &mut Vec<String>) -
     for (place, entry) in entries.iter().enumerate() {
         of_class.entry(class(entry)).or_default().push(place);
     }
-    let mut is_val = vec![false; entries.len()];
+    let (mut is_val, mut single) = (vec![false; entries.len()], Vec::new());
     for (class, places) in of_class {
         if places.len() == 1 && options.val_fraction > 0.0 && !class.is_empty() {
-            warnings.push(format!(
-                "the class `{class}` holds a single image: it is for training, and none is left for validation"
-            ));
+            single.push(class.clone());
         }
         let keys: Vec<&str> = places.iter().map(|&place| entries[place].path.as_str()).collect();
         let (_, for_val) = split_class(&class, &keys, options.val_fraction, options.seed);
         for_val.into_iter().for_each(|position| is_val[places[position]] = true);
     }
+    warnings.extend(single_image_warning(&single));
     is_val
 }
 
@@ -493,7 +490,7 @@ struct List<'a> {
 
 impl List<'_> {
     fn fault(&self, line: usize, fault: ListFault) -> SourceError {
-        SourceError::List { path: self.path.to_owned(), line, fault }
+        SourceError::List { path: self.path.to_owned(), line, fault: Box::new(fault) }
     }
 
     /// The file of an entry, without needless `.` in its path.

@@ -84,15 +84,8 @@ impl Look {
         f32::from(self.thumbnail[place]) - self.means[place % 3]
     }
 
-    /// Whether both show the same picture.
+    /// Whether both show the same picture, if both have contrast and like hashes.
     fn is_like(&self, other: &Self) -> bool {
-        if self.exact == other.exact {
-            return true;
-        }
-        let is_flat = self.deviation < MIN_DEVIATION || other.deviation < MIN_DEVIATION;
-        if is_flat || (self.hash ^ other.hash).count_ones() > MAX_BITS {
-            return false;
-        }
         if self.means.iter().zip(other.means).any(|(mean, other)| (mean - other).abs() > MAX_MEAN_DIFFERENCE) {
             return false;
         }
@@ -136,30 +129,33 @@ pub(crate) fn looks(
 /// The groups of images that show the same picture, those of a single image left out: places in `looks` in ascending order, and
 /// so are the groups.
 pub(crate) fn groups(looks: &[Option<Look>]) -> Vec<Vec<usize>> {
-    let present: Vec<(usize, &Look)> =
-        looks.iter().enumerate().filter_map(|(index, look)| Some((index, look.as_ref()?))).collect();
     let mut sets = Sets::new(looks.len());
     let mut first_with: HashMap<[u8; 32], usize> = HashMap::new();
-    for &(index, look) in &present {
+    // What is compared: one of several equal images, and none without contrast.
+    let mut compared: Vec<(usize, &Look)> = Vec::new();
+    for (index, look) in looks.iter().enumerate() {
+        let Some(look) = look else { continue };
         let first = *first_with.entry(look.exact).or_insert(index);
         sets.join(first, index);
+        if first == index && look.deviation >= MIN_DEVIATION {
+            compared.push((index, look));
+        }
     }
     for byte in 0..8 {
         let mut alike: Vec<Vec<(usize, &Look)>> = vec![Vec::new(); 256];
-        for &(index, look) in &present {
+        for &(index, look) in &compared {
             alike[usize::from(look.hash.to_be_bytes()[byte])].push((index, look));
         }
         for bucket in &alike {
             for (place, &(index, look)) in bucket.iter().enumerate() {
                 for &(other, other_look) in &bucket[place + 1..] {
-                    // A cheap test first: in most buckets nearly all pairs differ in too many bits.
+                    // Cheap tests first. Most pairs of a bucket differ in too many bits, and one that shares an earlier byte has been
+                    // compared there.
                     let differing = look.hash ^ other_look.hash;
-                    if differing.count_ones() > MAX_BITS || sets.find(index) == sets.find(other) {
+                    if differing.count_ones() > MAX_BITS || differing.to_be_bytes()[..byte].contains(&0) {
                         continue;
                     }
-                    // A pair that shares an earlier byte has been compared there.
-                    let is_done = differing.to_be_bytes()[..byte].contains(&0);
-                    if !is_done && look.is_like(other_look) {
+                    if sets.find(index) != sets.find(other) && look.is_like(other_look) {
                         sets.join(index, other);
                     }
                 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::decode::DecodeLimits;
 use crate::near_duplicate::{Look, groups, looks};
-use crate::source::{DataSet, EncodedImage, ImageSource, SourceError, counted};
+use crate::source::{DataSet, EncodedImage, ImageSource, SourceError, counted, shortened};
 
 /// Images of more than these would take minutes to decode before a run can start, so they stay as they are.
 pub const MAX_REGROUPED_IMAGES: usize = 20_000;
@@ -119,7 +119,7 @@ struct Split {
     is_val: Vec<bool>,
     /// Images of the same picture, in the order of the hash of their pixels.
     groups: Vec<Vec<usize>>,
-    /// Classes of rule 4.
+    /// Classes of rule 4, in ascending order.
     left_alone: Vec<usize>,
 }
 
@@ -156,19 +156,25 @@ impl Split {
                 num_val[class] += group.len();
             }
         }
-        for class in 0..num_val.len() {
-            if num_val[class] > 0 || wanted[class] == 0 {
-                continue;
+        let mut smallest: Vec<Option<&Vec<usize>>> = vec![None; num_val.len()];
+        for group in &self.groups {
+            if let Some(class) = self.trains_whole(group)
+                && group.len() * 2 <= num_train[class]
+                && smallest[class].is_none_or(|smallest| group.len() < smallest.len())
+            {
+                smallest[class] = Some(group);
             }
-            let fits =
-                |group: &&Vec<usize>| self.trains_whole(group) == Some(class) && group.len() * 2 <= num_train[class];
-            match self.groups.iter().filter(fits).min_by_key(|group| group.len()) {
+        }
+        for (class, smallest) in smallest.iter().enumerate() {
+            match smallest {
+                _ if num_val[class] > 0 || wanted[class] == 0 => {}
                 Some(group) => group.iter().for_each(|&index| self.is_val[index] = true),
-                None => {
-                    let of_class = (0..self.labels.len()).filter(|&index| self.labels[index] == class);
-                    of_class.for_each(|index| self.is_val[index] = self.was_val[index]);
-                    self.left_alone.push(class);
-                }
+                None => self.left_alone.push(class),
+            }
+        }
+        for (index, label) in self.labels.iter().enumerate() {
+            if self.left_alone.binary_search(label).is_ok() {
+                self.is_val[index] = self.was_val[index];
             }
         }
     }
@@ -204,13 +210,15 @@ impl Split {
                 counted(to_train, "image")
             ));
         }
-        warnings.extend(self.left_alone.iter().map(|&class| {
-            let class = &classes[class];
-            format!(
-                "the images of the class `{class}` look too much alike to be kept on one side of the split: those for validation \
-                 resemble those for training"
-            )
-        }));
+        if !self.left_alone.is_empty() {
+            let names: Vec<&String> = self.left_alone.iter().map(|&class| &classes[class]).collect();
+            warnings.push(format!(
+                "in {} all images look too much alike to be kept on one side of the split, so those for validation resemble those \
+                 for training: {}",
+                if names.len() == 1 { "1 class".to_owned() } else { format!("{} classes", names.len()) },
+                shortened(&names)
+            ));
+        }
         warnings
     }
 }
@@ -345,8 +353,8 @@ mod tests {
         assert_eq!(
             set.warnings,
             [
-                "the images of the class `a` look too much alike to be kept on one side of the split: those for validation resemble \
-              those for training"
+                "in 1 class all images look too much alike to be kept on one side of the split, so those for validation resemble \
+              those for training: `a`"
             ]
         );
     }

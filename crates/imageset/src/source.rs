@@ -220,6 +220,14 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
+/// The first few of many names, in backticks.
+pub(crate) fn shortened(names: &[impl AsRef<str>]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", name.as_ref())).collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    shown.join(", ") + more
+}
+
 /// How many bytes at the start are the same folders in all names.
 fn common_folders(names: &[String]) -> usize {
     let Some((first, others)) = names.split_first() else { return 0 };
@@ -488,7 +496,7 @@ pub enum SourceError {
         /// The line, counted from 1.
         line: usize,
         /// What is wrong with it.
-        fault: ListFault,
+        fault: Box<ListFault>,
     },
     /// Images that are not there.
     #[error(

@@ -4,6 +4,8 @@
 //! class keeps its share, and adding, removing or renumbering images moves few of the others between the parts: the hash of an
 //! image depends on nothing but its own key.
 
+use crate::source::shortened;
+
 /// Divides the images of one class. `keys` are names that stay the same wherever the data set lies; returned are the
 /// positions in `keys`, in ascending order, first those to train on, then those to validate on.
 ///
@@ -31,6 +33,21 @@ fn key_hash(class: &str, key: &str, seed: u64) -> [u8; 32] {
     hasher.update(class.as_bytes());
     hasher.update(key.as_bytes());
     *hasher.finalize().as_bytes()
+}
+
+/// What to say about classes of which nothing can be held back.
+pub(crate) fn single_image_warning(classes: &[String]) -> Option<String> {
+    match classes {
+        [] => None,
+        [class] => Some(format!(
+            "the class `{class}` holds a single image: it is for training, and none is left for validation"
+        )),
+        classes => Some(format!(
+            "{} classes hold a single image each: it is for training, and none is left for validation: {}",
+            classes.len(),
+            shortened(classes)
+        )),
+    }
 }
 
 /// The rule in words, for a data set's description.
@@ -83,6 +100,17 @@ mod tests {
         let after = val_names(&large, 0.2, 0);
         let kept = before.iter().filter(|name| after.contains(name)).count();
         assert!(kept >= 36, "{kept} of {}", before.len());
+    }
+
+    #[test]
+    fn many_classes_of_a_single_image_are_one_warning() {
+        let names: Vec<String> = (0..10_000).map(|class| format!("c{class}")).collect();
+        assert_eq!(
+            single_image_warning(&names).unwrap(),
+            "10000 classes hold a single image each: it is for training, and none is left for validation: `c0`, `c1`, `c2`, `c3`, \
+             `c4`, …"
+        );
+        assert_eq!(single_image_warning(&[]), None);
     }
 
     #[test]
