@@ -1,12 +1,12 @@
 //! Finding what is wrong with a data set before a long run does: damaged files and duplicates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::decode::DecodeLimits;
 use crate::near_duplicate::{Look, exact_hash, groups};
-use crate::source::ImageSource;
+use crate::source::{DataSet, ImageSource};
 use crate::survey::{class_counts, survey};
 
 /// More images than these are not compared for near duplicates: their looks alone would fill 85 MB, and the time grows with the
@@ -42,50 +42,126 @@ pub struct CheckReport {
     pub compared_near_duplicates: bool,
 }
 
+/// What [`check_parts`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartsReport {
+    /// The images to learn from.
+    pub train: CheckReport,
+    /// The images to measure on.
+    pub val: CheckReport,
+    /// Groups of images that show the same picture, with images of both parts: what was learnt by heart is measured with.
+    ///
+    /// Equal images and near duplicates, or equal ones only where near duplicates are not compared.
+    pub across: Vec<Vec<String>>,
+}
+
 /// Decodes every image of a source.
 ///
 /// `threads` of 0 means one per processor; `progress` is called with the number of images done.
 pub fn check(source: &dyn ImageSource, limits: &DecodeLimits, threads: usize, progress: &dyn Fn(usize)) -> CheckReport {
-    let compared = source.len() <= MAX_COMPARED_IMAGES;
-    let looked = survey(source, limits, threads, progress, |image| match image {
-        Ok(image) if compared => {
-            let look = Look::new(&image);
-            Ok((look.exact, Some(look)))
-        }
-        Ok(image) => Ok((exact_hash(&image), None)),
-        Err(error) => Err(error.to_string()),
-    });
-    let mut corrupt = Vec::new();
-    let mut alike: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
-    let mut looks = Vec::with_capacity(looked.len());
-    for (index, result) in looked.into_iter().enumerate() {
-        looks.push(match result {
-            Ok((hash, look)) => {
-                alike.entry(hash).or_default().push(index);
-                look
+    Examined::new(source, limits, threads, progress, source.len() <= MAX_COMPARED_IMAGES).report()
+}
+
+/// Decodes every image of both parts of a data set, each once, and compares them across the parts too.
+///
+/// `threads` of 0 means one per processor; `progress` is called with the number of images done, of both parts together.
+pub fn check_parts(data: &DataSet, limits: &DecodeLimits, threads: usize, progress: &dyn Fn(usize)) -> PartsReport {
+    let num_train = data.train.len();
+    let are_compared = num_train + data.val.len() <= MAX_COMPARED_IMAGES;
+    let train = Examined::new(data.train.as_ref(), limits, threads, progress, are_compared);
+    let val = Examined::new(data.val.as_ref(), limits, threads, &|done| progress(num_train + done), are_compared);
+    let groups = if are_compared {
+        groups(&train.looks().chain(val.looks()).collect::<Vec<_>>())
+    } else {
+        equal(train.hashes().chain(val.hashes()))
+    };
+    let is_across = |group: &&Vec<usize>| group[0] < num_train && group[group.len() - 1] >= num_train;
+    let name = |&index: &usize| match index.checked_sub(num_train) {
+        None => data.train.name(index),
+        Some(index) => data.val.name(index),
+    };
+    let across = groups.iter().filter(is_across).map(|group| group.iter().map(name).collect()).collect();
+    PartsReport { train: train.report(), val: val.report(), across }
+}
+
+/// A source and what is known of each image.
+struct Examined<'a> {
+    source: &'a dyn ImageSource,
+    /// What is known of each image, or why it cannot be used.
+    images: Vec<Result<Seen, String>>,
+    are_compared: bool,
+}
+
+struct Seen {
+    /// See [`exact_hash`].
+    hash: [u8; 32],
+    /// Only if near duplicates are looked for.
+    look: Option<Look>,
+}
+
+impl<'a> Examined<'a> {
+    fn new(
+        source: &'a dyn ImageSource,
+        limits: &DecodeLimits,
+        threads: usize,
+        progress: &dyn Fn(usize),
+        are_compared: bool,
+    ) -> Self {
+        let images = survey(source, limits, threads, progress, |image| match image {
+            Ok(image) if are_compared => {
+                let look = Look::new(&image);
+                Ok(Seen { hash: look.exact, look: Some(look) })
             }
-            Err(reason) => {
-                corrupt.push(CorruptImage { name: source.name(index), reason });
-                None
-            }
+            Ok(image) => Ok(Seen { hash: exact_hash(&image), look: None }),
+            Err(error) => Err(error.to_string()),
         });
+        Self { source, images, are_compared }
     }
-    let mut equal: Vec<Vec<usize>> = alike.into_values().filter(|group| group.len() > 1).collect();
-    equal.sort_unstable();
-    let exact = |index: usize| looks[index].as_ref().map(|look: &Look| look.exact);
-    let mut near = groups(&looks);
-    near.retain(|group| group.iter().any(|&index| exact(index) != exact(group[0])));
-    let names = |group: &Vec<usize>| group.iter().map(|&index| source.name(index)).collect();
-    let contradicts = |group: &&Vec<usize>| group.iter().any(|&index| source.label(index) != source.label(group[0]));
-    CheckReport {
-        num_images: source.len(),
-        class_counts: class_counts(source),
-        corrupt,
-        duplicates: equal.iter().map(names).collect(),
-        contradicting_duplicates: equal.iter().filter(contradicts).map(names).collect(),
-        near_duplicates: near.iter().map(names).collect(),
-        compared_near_duplicates: compared,
+
+    fn looks(&self) -> impl Iterator<Item = Option<&Look>> {
+        self.images.iter().map(|image| image.as_ref().ok()?.look.as_ref())
     }
+
+    fn hashes(&self) -> impl Iterator<Item = Option<[u8; 32]>> {
+        self.images.iter().map(|image| Some(image.as_ref().ok()?.hash))
+    }
+
+    fn report(&self) -> CheckReport {
+        let Self { source, images, are_compared } = self;
+        let reason = |(index, image): (usize, &Result<_, String>)| {
+            Some(CorruptImage { name: source.name(index), reason: image.as_ref().err()?.clone() })
+        };
+        let hashes: Vec<_> = self.hashes().collect();
+        let equal = equal(hashes.iter().copied());
+        let mut near = groups(&self.looks().collect::<Vec<_>>());
+        near.retain(|group| group.iter().any(|&index| hashes[index] != hashes[group[0]]));
+        let names = |group: &Vec<usize>| group.iter().map(|&index| source.name(index)).collect();
+        // The order of several labels does not matter.
+        let labels = |index| BTreeSet::from_iter(source.labels(index));
+        let contradicts = |group: &&Vec<usize>| group.iter().any(|&index| labels(index) != labels(group[0]));
+        CheckReport {
+            num_images: source.len(),
+            class_counts: class_counts(*source),
+            corrupt: images.iter().enumerate().filter_map(reason).collect(),
+            duplicates: equal.iter().map(names).collect(),
+            contradicting_duplicates: equal.iter().filter(contradicts).map(names).collect(),
+            near_duplicates: near.iter().map(names).collect(),
+            compared_near_duplicates: *are_compared,
+        }
+    }
+}
+
+/// The groups of equal hashes: places in ascending order, and so are the groups.
+fn equal(hashes: impl Iterator<Item = Option<[u8; 32]>>) -> Vec<Vec<usize>> {
+    let mut alike: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
+    for (index, hash) in hashes.enumerate() {
+        if let Some(hash) = hash {
+            alike.entry(hash).or_default().push(index);
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = alike.into_values().filter(|group| group.len() > 1).collect();
+    groups.sort_unstable();
+    groups
 }
 
 #[cfg(test)]
@@ -172,5 +248,25 @@ mod tests {
         let report = check(&Ramps, &DecodeLimits::default(), 2, &|_| ());
         assert_eq!(report.duplicates, [["0.png", "2.png"]]);
         assert_eq!(report.near_duplicates, [["0.png", "1.png", "2.png"]]);
+    }
+
+    #[test]
+    fn copies_in_both_parts_are_listed() {
+        let data = DataSet {
+            classes: vec!["ramp".to_owned()],
+            train: std::sync::Arc::new(Ramps),
+            val: std::sync::Arc::new(Ramps),
+            description: String::new(),
+            warnings: Vec::new(),
+            has_own_split: true,
+            is_multi_label: false,
+        };
+        let done = std::cell::Cell::new(0);
+        let report = check_parts(&data, &DecodeLimits::default(), 0, &|count| done.set(count));
+        assert_eq!(done.get(), 8);
+        assert_eq!(report.train, check(&Ramps, &DecodeLimits::default(), 0, &|_| ()));
+        assert_eq!(report.train, report.val);
+        let group = |names: &[&str]| names.iter().map(|name| format!("{name}.png")).collect::<Vec<_>>();
+        assert_eq!(report.across, [group(&["0", "1", "2", "0", "1", "2"]), group(&["3", "3"])]);
     }
 }

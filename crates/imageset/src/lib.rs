@@ -41,7 +41,7 @@ pub mod transform;
 pub use augment::{
     AugMix, AugmentInterpolation, AutoAugment, AutoAugmentPolicy, RandAugment, ThreeAugment, TrivialAugment,
 };
-pub use check::{CheckReport, check};
+pub use check::{CheckReport, PartsReport, check, check_parts};
 #[cfg(feature = "burn-dataset")]
 pub use dataset::{BurnDataset, ImageItem, SourceDataset};
 pub use decode::{DecodeError, DecodeLimits, decode};

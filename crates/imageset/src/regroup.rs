@@ -126,7 +126,7 @@ struct Split {
 impl Split {
     fn new(all: &Picked, looks: &[Option<Look>]) -> Self {
         let was_val: Vec<bool> = all.places.iter().map(|&(part, _)| part == 1).collect();
-        let mut grouped = groups(looks);
+        let mut grouped = groups(&looks.iter().map(Option::as_ref).collect::<Vec<_>>());
         let mut is_single = vec![true; looks.len()];
         grouped.iter().flatten().for_each(|&index| is_single[index] = false);
         grouped.extend((0..looks.len()).filter(|&index| is_single[index] && looks[index].is_some()).map(|i| vec![i]));

@@ -54,15 +54,16 @@ pub(crate) fn survey<T: Send>(
     values.into_iter().flatten().collect()
 }
 
-/// How many images each class has, by label.
+/// How many images each class has, by label. An image with several labels counts for each of them.
 pub(crate) fn class_counts(source: &dyn ImageSource) -> Vec<usize> {
     let mut counts = Vec::new();
     for index in 0..source.len() {
-        let label = source.label(index);
-        if counts.len() <= label {
-            counts.resize(label + 1, 0);
+        for label in source.labels(index) {
+            if counts.len() <= label {
+                counts.resize(label + 1, 0);
+            }
+            counts[label] += 1;
         }
-        counts[label] += 1;
     }
     counts
 }

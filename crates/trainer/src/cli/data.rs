@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueHint};
-use imageset::{CheckReport, DataSet, DecodeLimits, ImageStats, OpenOptions, SourceKind};
+use imageset::{CheckReport, DataSet, DecodeLimits, ImageStats, OpenOptions, PartsReport, SourceKind};
 use serde::Serialize;
 
 use super::{EXIT_FAILED, FormatArgs, GlobalArgs};
@@ -38,6 +38,15 @@ struct Splits<T> {
     val: T,
 }
 
+/// What a check found.
+#[derive(Debug, Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    splits: Splits<CheckReport>,
+    /// Groups of images that show the same picture, in both splits.
+    across: Vec<Vec<String>>,
+}
+
 fn open(path: PathBuf) -> anyhow::Result<DataSet> {
     let options = OpenOptions { kind: SourceKind::Auto, path: Some(path), ..OpenOptions::default() };
     DataSet::open(&options).context("cannot open the data")
@@ -52,15 +61,19 @@ pub(super) fn run(command: DataCommand, global: GlobalArgs, output: &Output) -> 
             output.line(&format!("warning: {warning}"));
         }
     }
-    let DataSet { classes, train, val, description, .. } = data;
     match &command {
         DataCommand::Check(args) => {
-            let [train, val] = [train, val].map(|split| imageset::check(split.as_ref(), &limits, 0, &|_| ()));
+            let PartsReport { train, val, across } = imageset::check_parts(&data, &limits, 0, &|_| ());
+            let DataSet { classes, description, has_own_split, .. } = data;
+            // A split that is ours is mended before it is used.
+            let across = if has_own_split { across } else { Vec::new() };
             let failed = !train.corrupt.is_empty() || !val.corrupt.is_empty();
-            args.format.print(&Splits { data: description, classes, train, val }, check_text)?;
+            let splits = Splits { data: description, classes, train, val };
+            args.format.print(&Checked { splits, across }, check_text)?;
             Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
         }
         DataCommand::Stats(args) => {
+            let DataSet { classes, train, val, description, .. } = data;
             let [train, val] = [train, val].map(|split| imageset::stats(split.as_ref(), &limits, 0, &|_| ()));
             args.format.print(&Splits { data: description, classes, train, val }, stats_text)?;
             Ok(ExitCode::SUCCESS)
@@ -78,8 +91,8 @@ fn class_table(classes: &[String], train: &[usize], val: &[usize]) -> String {
     text
 }
 
-fn check_text(report: &Splits<CheckReport>) -> String {
-    let Splits { data, classes, train, val } = report;
+fn check_text(Checked { splits, across }: &Checked) -> String {
+    let Splits { data, classes, train, val } = splits;
     let table = class_table(classes, &train.class_counts, &val.class_counts);
     let mut text = format!("{data}\n\n{table}");
     for (name, split) in [("train", train), ("val", val)] {
@@ -102,6 +115,12 @@ fn check_text(report: &Splits<CheckReport>) -> String {
         for group in near_duplicates {
             let _ = write!(text, "\n  nearly the same image `{}`", group.join("`, `"));
         }
+    }
+    if !across.is_empty() {
+        let _ = write!(text, "\n\n{} groups of images in both train and val", across.len());
+    }
+    for group in across {
+        let _ = write!(text, "\n  nearly the same image `{}`", group.join("`, `"));
     }
     text
 }
