@@ -10,7 +10,7 @@
 //! string or a whole number, which counts as its text, and several are an array.
 //!
 //! Without a `split`, or if all of the list is `train`, a part is held back as from class folders, where an image with several
-//! labels counts by its first one. `test` takes the place of `val` where there is none; beside one, it is left out. The classes
+//! labels counts by its first one and is not held back if no other has one of its labels. `test` takes the place of `val` where there is none; beside one, it is left out. The classes
 //! are those of the images to train on, in bytewise order: `10` comes before `9`.
 //!
 //! The list is **multi-label** if it says `labels`, or if any image has several or none.
@@ -431,15 +431,12 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, Source
     let has_own_split = held_out.is_some();
     let (is_val, split): (Vec<bool>, String) = match held_out {
         Some(part) => {
-            let seen: BTreeSet<&String> =
-                entries.iter().filter(|entry| entry.part == part).flat_map(|entry| &entry.labels).collect();
+            let seen: BTreeSet<&String> = labels_of(&entries, part).collect();
             let unseen: Vec<&String> = classes.iter().filter(|class| !seen.contains(class)).collect();
             if !unseen.is_empty() {
+                let (missing, all, names) = (unseen.len(), classes.len(), shortened(&unseen));
                 warnings.push(format!(
-                    "the split `{part}` of `{root}` has no images of {} of {} classes: {}",
-                    unseen.len(),
-                    classes.len(),
-                    shortened(&unseen)
+                    "the split `{part}` of `{root}` has no images of {missing} of {all} classes: {names}"
                 ));
             }
             (entries.iter().map(|entry| entry.part == part).collect(), format!("`{part}` for validation"))
@@ -461,7 +458,13 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, Source
     Ok(DataSet { classes, train, val, description, warnings, has_own_split, is_multi_label })
 }
 
-/// Holds back a part of each class: whether each entry is for validation.
+/// All labels of the images of a part.
+fn labels_of(entries: &[Entry], part: Part) -> impl Iterator<Item = &String> {
+    entries.iter().filter(move |entry| entry.part == part).flat_map(|entry| &entry.labels)
+}
+
+/// Holds back a part of each class: whether each entry is for validation. An image whose label no image to train on would have
+/// is not held back.
 fn split(entries: &[Entry], options: &OpenOptions, warnings: &mut Vec<String>) -> Vec<bool> {
     // An image without labels is of a class of its own, which no other can have.
     let class = |entry: &Entry| entry.labels.first().cloned().unwrap_or_default();
@@ -479,6 +482,14 @@ fn split(entries: &[Entry], options: &OpenOptions, warnings: &mut Vec<String>) -
         for_val.into_iter().for_each(|position| is_val[places[position]] = true);
     }
     warnings.extend(single_image_warning(&single));
+    let to_train = entries.iter().zip(&is_val).filter(|(_, is_val)| !**is_val);
+    let mut known: BTreeSet<&String> = to_train.flat_map(|(entry, _)| &entry.labels).collect();
+    for (entry, is_val) in entries.iter().zip(&mut is_val).filter(|(_, is_val)| **is_val) {
+        if !entry.labels.iter().all(|label| known.contains(label)) {
+            *is_val = false;
+            known.extend(&entry.labels);
+        }
+    }
     is_val
 }
 
@@ -537,11 +548,10 @@ impl List<'_> {
 
     /// The classes to learn; all others are refused.
     fn classes(&self, entries: &[Entry]) -> Result<Vec<String>, SourceError> {
-        let mut to_train = entries.iter().filter(|entry| entry.part == Part::Train).peekable();
-        if to_train.peek().is_none() {
+        if entries.iter().all(|entry| entry.part != Part::Train) {
             return Err(SourceError::ListNoTrain { path: self.path.to_owned() });
         }
-        let classes: BTreeSet<&String> = to_train.flat_map(|entry| &entry.labels).collect();
+        let classes: BTreeSet<&String> = labels_of(entries, Part::Train).collect();
         for entry in entries {
             if let Some(class) = entry.labels.iter().find(|label| !classes.contains(label)) {
                 let (class, split) = (class.clone(), entry.part.to_string());
@@ -710,6 +720,20 @@ mod tests {
         }
         let set = open("list.csv", "path,labels,split\na/1.jpg,b|a,train\na/2.jpg,,val\n").unwrap();
         assert_eq!((set.val.labels(0), set.val.label(0)), (vec![], 0));
+    }
+
+    #[test]
+    fn every_label_is_trained_even_if_it_is_never_the_first_one() {
+        let images: Vec<String> = (0..40).map(|number| format!("{number}.jpg")).collect();
+        let names: Vec<&str> = images.iter().map(String::as_str).collect();
+        // Each image has a second label that no other has.
+        let rows: String = (0..40).map(|number| format!("{number}.jpg,{}|own {number}\n", number % 2)).collect();
+        let set = open_in(&folder("list.csv", &format!("path,labels\n{rows}"), &names), "list.csv").unwrap();
+        assert_eq!((set.classes.len(), set.train.len(), set.val.len()), (42, 40, 0));
+        let rows = rows.replace("own 3\n", "own 1\n").replace("own 5\n", "own 7\n");
+        let set = open_in(&folder("list.csv", &format!("path,labels\n{rows}"), &names), "list.csv").unwrap();
+        let trained: BTreeSet<usize> = (0..set.train.len()).flat_map(|index| set.train.labels(index)).collect();
+        assert!(trained.into_iter().eq(0..set.classes.len()));
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub enum LoaderError {
         /// What is wrong with it.
         reason: LoadError,
     },
-    /// Every image is bad.
+    /// Every image of the epoch is bad.
     #[error("none of the {images} images can be loaded; the first one is `{name}`: {reason}")]
     AllBad {
         /// How many there are.
@@ -341,11 +341,12 @@ impl EpochPlan {
                 let len = self.order.len();
                 (1..len)
                     .map(|step| self.order.image((place + step) % len))
+                    .filter(|&other| other != index)
                     .find_map(|other| {
                         let image = load_image(source.as_ref(), other, limits).ok()?;
                         Some((image, other))
                     })
-                    .ok_or(LoaderError::AllBad { images: len, name, reason })?
+                    .ok_or_else(|| LoaderError::AllBad { images: self.order.num_images(), name, reason })?
             }
         };
         let mut rng = repeated_sample_stream(*seed, self.epoch, index, self.order.occurrence(place));
@@ -815,6 +816,12 @@ mod tests {
             let error = results[0].as_ref().unwrap_err().to_string();
             assert!(error.starts_with("none of the 9 images can be loaded; the first one is `made/"), "{error}");
         }
+        // Only 3 of the 9 come in the epoch.
+        let sampling = Sampling::Repeated(3);
+        let source = Made { corrupt: (0..9).collect(), ..made(9) };
+        let config = LoaderConfig { on_corrupt: OnCorrupt::Skip, sampling, ..config(0) };
+        let error = loader(source, config).epoch(0, 0).next().unwrap().unwrap_err().to_string();
+        assert!(error.starts_with("none of the 3 images can be loaded"), "{error}");
     }
 
     #[test]

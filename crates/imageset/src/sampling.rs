@@ -76,6 +76,12 @@ impl EpochOrder {
         self.images.len()
     }
 
+    /// How many different images there are.
+    pub(crate) fn num_images(&self) -> usize {
+        let repeated = self.occurrences.iter().filter(|&&occurrence| occurrence > 0).count();
+        self.images.len() - repeated
+    }
+
     /// The image at a place.
     pub(crate) fn image(&self, place: usize) -> usize {
         self.images[place]
