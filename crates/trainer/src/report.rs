@@ -40,7 +40,7 @@ const AUGMENTED_IMAGES: usize = 6;
 const AUGMENTED_EPOCHS: u64 = 4;
 
 /// How far a measurement may be from that of the run before it is said: rounding on another device turns an image or two.
-const SAME_TOP1: f64 = 0.005;
+const SAME_FIGURE: f64 = 0.005;
 
 /// What a run was made on, as `environment.json` has it. Other keys are not shown.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -247,21 +247,23 @@ impl RunReport {
     }
 
     fn add_measured(&mut self, measured: Measured) {
-        let Evaluation { top1, num_images, num_skipped, .. } = measured.evaluation;
+        let Evaluation { num_images, num_skipped, .. } = measured.evaluation;
+        let figure = measured.evaluation.decisive();
         if num_skipped > 0 {
             let images = number::counted(num_skipped, "damaged image");
             self.notes.push(format!("{images} could not be measured on."));
         }
+        let name = self.history.figure_name();
         let best = self.history.best().filter(|_| measured.split == "val");
         if let Some(best) = best
-            && (best.num_images != num_images || (best.top1 - top1).abs() > SAME_TOP1)
+            && (best.num_images != num_images || (best.figure - figure).abs() > SAME_FIGURE)
         {
             self.notes.push(format!(
-                "Measured for this report the best checkpoint names {} of {} right; the run itself found {} of {}. The images, or some \
-                 of them, are others.",
-                number::percent(top1),
+                "Measured for this report the best checkpoint has a {name} of {} on {}; the run itself found {} on {}. The images, or \
+                 some of them, are others.",
+                number::percent(figure),
                 number::counted(num_images, "image"),
-                number::percent(best.top1),
+                number::percent(best.figure),
                 number::count(best.num_images)
             ));
         }

@@ -374,9 +374,13 @@ impl<'a> Run<'a> {
             Some((saved, _)) => format!("the last checkpoint is that of step {saved}"),
             None => "there is no checkpoint yet".to_string(),
         };
+        let clip = match self.plan.recipe.train.adaptive_clip {
+            Some(_) => "make `train.adaptive_clip` smaller",
+            None => "clip gradients with `train.clip_norm`",
+        };
         bail!(
             "{error} at step {}, so the run stopped before it reached the weights; {checkpoint}\n\n\
-             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or clip gradients with `train.clip_norm`",
+             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or {clip}",
             step + 1
         )
     }

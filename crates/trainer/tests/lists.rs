@@ -58,6 +58,12 @@ fn images_with_several_labels_are_trained_measured_and_predicted_as_questions_of
     let stdout = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(stdout.contains("\nmAP  ") && !stdout.contains("confusion"), "{stdout}");
 
+    let report = json(&scene, &["report", "run", "--device", "cpu", "--format", "json"]);
+    assert_eq!(report["runs"][0]["notes"], serde_json::json!([]));
+    assert!(report["runs"][0]["mean_average_precision"].as_f64() > Some(0.8), "{report}");
+    let page = std::fs::read_to_string(scene.path("report.html")).expect("a page");
+    assert!(page.contains("Its mean average precision is") && page.contains("Mean average precision"));
+
     let guesses = json(&scene, &["predict", "run", "all/19.png", "--device", "cpu", "--format", "json"]);
     let sum: f64 =
         guesses[0]["guesses"].as_array().expect("guesses").iter().filter_map(|g| g["probability"].as_f64()).sum();

@@ -42,6 +42,9 @@ struct WrittenRun {
     run: String,
     /// Best top-1 of the run, 0 to 1.
     top1: Option<f64>,
+    /// The same where images bear several labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean_average_precision: Option<f64>,
     /// Epoch at which it was.
     epoch: Option<f64>,
     /// Whether its best checkpoint was measured for the report.
@@ -53,8 +56,11 @@ struct WrittenRun {
 impl From<RunReport> for WrittenRun {
     fn from(run: RunReport) -> Self {
         let best = run.history.best();
+        let figure =
+            |is_multi_label| best.filter(|_| run.history.is_multi_label == is_multi_label).map(|best| best.figure);
         Self {
-            top1: best.map(|best| best.top1),
+            top1: figure(false),
+            mean_average_precision: figure(true),
             epoch: best.map(|best| best.epoch),
             measured: run.measured.is_some(),
             run: run.name,

@@ -39,22 +39,22 @@ fn series(label: impl Into<String>, look: usize, points: &[Point]) -> Series {
 /// The best of the split that decides.
 fn mark(history: &History, split: &str) -> Option<Point> {
     history.decisive().filter(|curves| curves.split == split)?;
-    history.best().map(|best| Point { epoch: best.epoch, value: best.top1 })
+    history.best().map(|best| Point { epoch: best.epoch, value: best.figure })
 }
 
 /// Of one run: a line for each thing that was measured.
 fn charts_of_one(history: &History) -> Vec<Chart> {
     let mut loss = vec![series("training", 0, &history.train_loss)];
-    let mut top1 = Vec::new();
+    let mut figure = Vec::new();
     for (index, curves) in history.splits.iter().enumerate() {
         loss.push(series(split_name(&curves.split), index + 1, &curves.loss));
         let mark = mark(history, &curves.split);
-        top1.push(Series { mark, ..series(split_name(&curves.split), index + 1, &curves.top1) });
+        figure.push(Series { mark, ..series(split_name(&curves.split), index + 1, &curves.figure) });
     }
     let one = |points| vec![series("training", 0, points)];
     vec![
         Chart { title: "Loss", unit: Unit::Plain, from_zero: false, series: loss },
-        Chart { title: "Top-1", unit: Unit::Percent, from_zero: false, series: top1 },
+        Chart { title: history.figure_title(), unit: Unit::Percent, from_zero: false, series: figure },
         Chart { title: "Learning rate", unit: Unit::Plain, from_zero: true, series: one(&history.learning_rate) },
         Chart {
             title: "Training images per second",
@@ -72,14 +72,15 @@ fn charts_of_several(runs: &[RunReport], names: &[String]) -> Vec<Chart> {
             |(look, (run, name)): (usize, (&RunReport, &String))| series(name.as_str(), look, points(&run.history));
         runs.iter().zip(names).enumerate().map(line).collect()
     };
-    let mut top1 = lines(|history| history.decisive().map_or(&[], |curves| &curves.top1));
-    for (series, run) in top1.iter_mut().zip(runs) {
-        series.mark = run.history.best().map(|best| Point { epoch: best.epoch, value: best.top1 });
+    let mut figure = lines(|history| history.decisive().map_or(&[], |curves| &curves.figure));
+    for (series, run) in figure.iter_mut().zip(runs) {
+        series.mark = run.history.best().map(|best| Point { epoch: best.epoch, value: best.figure });
     }
     let loss = lines(|history| history.decisive().map_or(&[], |curves| &curves.loss));
     let (plain, percent) = (Unit::Plain, Unit::Percent);
+    let figure_title = runs.first().map_or("Top-1", |run| run.history.figure_title());
     vec![
-        Chart { title: "Top-1", unit: percent, from_zero: false, series: top1 },
+        Chart { title: figure_title, unit: percent, from_zero: false, series: figure },
         Chart { title: "Loss on the images measured", unit: plain, from_zero: false, series: loss },
         Chart { title: "Training loss", unit: plain, from_zero: false, series: lines(|history| &history.train_loss) },
         Chart { title: "Learning rate", unit: plain, from_zero: true, series: lines(|history| &history.learning_rate) },

@@ -38,6 +38,14 @@ pub(super) fn findings(known: Known<'_>) -> Vec<String> {
 /// How many are right, how sure that figure is, and what is nothing worth.
 fn accuracy(evaluation: &Evaluation) -> Option<String> {
     let num_images = evaluation.num_images;
+    if let Some(mean) = evaluation.mean_average_precision {
+        return Some(format!(
+            "Its mean average precision is {}. The class that it is surest of is one of the labels for {} of {}.",
+            percent(mean),
+            count((evaluation.top1 * num_images as f64).round() as u64),
+            counted(num_images, "image")
+        ));
+    }
     let right = (evaluation.top1 * num_images as f64).round() as u64;
     let (low, high) = wilson(evaluation.top1, num_images);
     let commonest = evaluation.per_class.iter().map(|score| score.num_images).max()? as f64 / num_images as f64;
@@ -112,6 +120,10 @@ fn mislabelled(evaluation: &Evaluation) -> Option<String> {
 
 /// Whether the probabilities can be believed.
 fn trust(evaluation: &Evaluation) -> Option<String> {
+    if evaluation.mean_average_precision.is_some() {
+        // Its bins hold an answer for each class, and no single one that could be right or wrong.
+        return None;
+    }
     let sum: f64 = evaluation.calibration.iter().filter_map(|bin| Some(bin.confidence? * bin.num_images as f64)).sum();
     let confidence = sum / evaluation.num_images as f64;
     let surplus = confidence - evaluation.top1;
@@ -145,7 +157,7 @@ fn length(history: &History) -> Option<String> {
     }
     let curves = history.decisive()?;
     let best = history.best()?;
-    if curves.top1.len() < MIN_MEASUREMENTS {
+    if curves.figure.len() < MIN_MEASUREMENTS {
         return None;
     }
     if let Some(lowest) = overfits_since(&curves.loss, &history.train_loss) {
@@ -155,11 +167,11 @@ fn length(history: &History) -> Option<String> {
             epoch(lowest)
         ));
     }
-    let (low, _) = wilson(best.top1, best.num_images);
-    let earlier = curves.top1.iter().filter(|point| point.epoch < 0.75 * history.epoch).map(|point| point.value);
-    let gained = best.top1 - earlier.fold(0.0, f64::max);
+    let (low, _) = wilson(best.figure, best.num_images);
+    let earlier = curves.figure.iter().filter(|point| point.epoch < 0.75 * history.epoch).map(|point| point.value);
+    let gained = best.figure - earlier.fold(0.0, f64::max);
     let when = format!("The best result came at epoch {} of {}", epoch(best.epoch), epoch(history.epoch));
-    Some(if gained > (best.top1 - low) / 2.0 {
+    Some(if gained > (best.figure - low) / 2.0 {
         format!(
             "{when}, and the last quarter of the run still brought {:.1} points: a longer run (`train.total`) is worth a try.",
             100.0 * gained
@@ -193,7 +205,7 @@ mod tests {
         let epochs = loss.len() as f64;
         History {
             train_loss: curve(train_loss),
-            splits: vec![SplitCurves { split: "val".into(), loss: curve(loss), top1: curve(top1), num_images: 600 }],
+            splits: vec![SplitCurves { split: "val".into(), loss: curve(loss), figure: curve(top1), num_images: 600 }],
             epoch: epochs,
             total_epochs: Some(epochs),
             finish: Some(FinishReason::Completed),

@@ -24,8 +24,8 @@ pub struct SplitCurves {
     pub split: String,
     /// Cross-entropy, nats.
     pub loss: Vec<Point>,
-    /// Share of images whose class came first, 0 to 1.
-    pub top1: Vec<Point>,
+    /// The figure that decides, 0 to 1: see [`History::figure_name`].
+    pub figure: Vec<Point>,
     /// Images measured the last time.
     pub num_images: u64,
 }
@@ -35,8 +35,8 @@ pub struct SplitCurves {
 pub struct Best {
     /// Completed epochs.
     pub epoch: f64,
-    /// Share of images whose class came first, 0 to 1.
-    pub top1: f64,
+    /// The figure that decides, 0 to 1: see [`History::figure_name`].
+    pub figure: f64,
     /// Images measured.
     pub num_images: u64,
 }
@@ -64,6 +64,8 @@ pub struct History {
     pub num_skipped: u64,
     /// Lines that could not be read.
     pub num_unreadable: usize,
+    /// Whether images bear several labels.
+    pub is_multi_label: bool,
 }
 
 impl History {
@@ -99,7 +101,7 @@ impl History {
                 self.learning_rate.extend(point(epoch, learning_rate));
                 self.images_per_second.extend(point(epoch, images_per_second));
             }
-            Event::Eval { epoch, split, loss, top1, num_images, .. } => {
+            Event::Eval { epoch, split, loss, top1, mean_average_precision, num_images, .. } => {
                 self.epoch = epoch;
                 let place = self.splits.iter().position(|curves| curves.split == split).unwrap_or_else(|| {
                     self.splits.push(SplitCurves { split, ..SplitCurves::default() });
@@ -107,7 +109,8 @@ impl History {
                 });
                 let curves = &mut self.splits[place];
                 curves.loss.extend(point(epoch, loss));
-                curves.top1.extend(point(epoch, top1));
+                curves.figure.extend(point(epoch, mean_average_precision.unwrap_or(top1)));
+                self.is_multi_label |= mean_average_precision.is_some();
                 curves.num_images = num_images;
             }
             Event::Skipped { num_images, .. } => self.num_skipped += num_images,
@@ -119,7 +122,17 @@ impl History {
         }
     }
 
-    /// The split whose top-1 decides which checkpoint is the best: `val`, or else the first, and of it the average of the weights
+    /// What the figure that decides is called: top-1, or the mean average precision where images bear several labels.
+    pub fn figure_name(&self) -> &'static str {
+        if self.is_multi_label { "mean average precision" } else { "top-1" }
+    }
+
+    /// The same as a heading.
+    pub fn figure_title(&self) -> &'static str {
+        if self.is_multi_label { "Mean average precision" } else { "Top-1" }
+    }
+
+    /// The split whose figure decides which checkpoint is the best: `val`, or else the first, and of it the average of the weights
     /// where there is one.
     pub fn decisive(&self) -> Option<&SplitCurves> {
         let named = |name: &str| self.splits.iter().find(|curves| curves.split == name);
@@ -134,8 +147,8 @@ impl History {
             Some(best) if best.value >= point.value => Some(best),
             _ => Some(*point),
         };
-        let best = curves.top1.iter().fold(None, better)?;
-        Some(Best { epoch: best.epoch, top1: best.value, num_images: curves.num_images })
+        let best = curves.figure.iter().fold(None, better)?;
+        Some(Best { epoch: best.epoch, figure: best.value, num_images: curves.num_images })
     }
 
     /// Whether all steps were taken, or the run was no longer getting better.
@@ -195,7 +208,7 @@ mod tests {
         ];
         let history = History::parse(&log(&events));
         assert_eq!(history.train_loss, [Point { epoch: 0.5, value: 2.0 }], "a loss that is no number is no point");
-        assert_eq!(history.best(), Some(Best { epoch: 2.0, top1: 0.75, num_images: 20 }));
+        assert_eq!(history.best(), Some(Best { epoch: 2.0, figure: 0.75, num_images: 20 }));
         assert_eq!((history.seconds, history.epoch, history.total_epochs), (7.0, 4.0, Some(4.0)));
         assert!(history.is_complete());
     }
@@ -203,8 +216,8 @@ mod tests {
     #[test]
     fn the_average_of_the_weights_decides_where_there_is_one() {
         let events = [eval(1.0, "train", 0.9), eval(1.0, "train_ema", 0.8), eval(1.0, "val", 0.7)];
-        assert_eq!(History::parse(&log(&events)).best().map(|best| best.top1), Some(0.7));
-        assert_eq!(History::parse(&log(&events[..2])).best().map(|best| best.top1), Some(0.8));
+        assert_eq!(History::parse(&log(&events)).best().map(|best| best.figure), Some(0.7));
+        assert_eq!(History::parse(&log(&events[..2])).best().map(|best| best.figure), Some(0.8));
         assert_eq!(History::parse("").best(), None);
     }
 

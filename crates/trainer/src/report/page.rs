@@ -115,9 +115,10 @@ fn state(history: &History) -> &'static str {
     }
 }
 
-fn top1(run: &RunReport) -> Option<f64> {
-    let measured = run.measured.as_ref().map(|measured| measured.evaluation.top1);
-    run.history.best().map(|best| best.top1).or(measured)
+/// The best of the figure that decides.
+fn best_figure(run: &RunReport) -> Option<f64> {
+    let measured = run.measured.as_ref().map(|measured| measured.evaluation.decisive());
+    run.history.best().map(|best| best.figure).or(measured)
 }
 
 // ---- at a glance
@@ -128,11 +129,11 @@ fn glance(run: &RunReport) -> Markup {
     let found = findings(Known { history, evaluation });
     html! {
         ul.stats {
-            @if let Some(top1) = top1(run) {
+            @if let Some(figure) = best_figure(run) {
                 li.first {
-                    b { (percent(top1)) }
+                    b { (percent(figure)) }
                     span {
-                        "best top-1"
+                        "best " (history.figure_name())
                         @if let Some(best) = history.best() { ", epoch\u{a0}" (epoch(best.epoch)) }
                     }
                 }
@@ -195,7 +196,7 @@ fn overview(report: &Report, names: &[String]) -> Markup {
                         @let best = run.history.best();
                         tr {
                             th scope="row" { (swatch(index)) a href=(format!("#run-{index}")) { (name) } }
-                            td.number { (percent_or_dash(top1(run))) }
+                            td.number { (percent_or_dash(best_figure(run))) }
                             td.number { (best.map_or("–".to_string(), |best| epoch(best.epoch))) }
                             td.number { (best.map_or("–".to_string(), |best| count(best.num_images))) }
                             td.number { (run.recipe.model.width) "×" }
