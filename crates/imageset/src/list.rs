@@ -9,9 +9,10 @@
 //! JSON (`.json`, `.jsonl`): an array of objects with these keys, or such objects one after the other, one a line. A label is a
 //! string or a whole number, which counts as its text, and several are an array.
 //!
-//! Without a `split`, or if all of the list is `train`, a part is held back as from class folders, where an image with several
-//! labels counts by its first one and is not held back if no other has one of its labels. `test` takes the place of `val` where there is none; beside one, it is left out. The classes
-//! are those of the images to train on, in bytewise order: `10` comes before `9`.
+//! Without a `split`, or if all of the list is `train`, a part is held back as from class folders. There an image with several
+//! labels counts by its first one, and trains if one of its labels would have no other image to train on. `test` takes the place
+//! of `val` where there is none; beside one, it is left out. The classes are those of the images to train on, in bytewise order:
+//! `10` comes before `9`.
 //!
 //! The list is **multi-label** if it says `labels`, or if any image has several or none.
 
