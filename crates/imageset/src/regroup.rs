@@ -18,7 +18,7 @@ use crate::near_duplicate::{Look, groups, looks};
 use crate::source::{DataSet, EncodedImage, ImageSource, SourceError, counted, shortened};
 
 /// Images of more than these would take minutes to decode before a run can start, so they stay as they are.
-pub const MAX_REGROUPED_IMAGES: usize = 20_000;
+pub const MAX_REGROUPED_IMAGES: usize = 5_000;
 
 impl DataSet {
     /// Moves images between the parts so that those which show the same picture are on one side.
@@ -114,7 +114,9 @@ impl ImageSource for Picked {
 
 /// Which images validate, by their places in both parts together.
 struct Split {
-    labels: Vec<usize>,
+    /// The class of each image, if it has just one: others do not begin to validate, since they may be the last to train on one of
+    /// their labels.
+    labels: Vec<Option<usize>>,
     was_val: Vec<bool>,
     is_val: Vec<bool>,
     /// Images of the same picture, in the order of the hash of their pixels.
@@ -132,7 +134,8 @@ impl Split {
         grouped.extend((0..looks.len()).filter(|&index| is_single[index] && looks[index].is_some()).map(|i| vec![i]));
         // Equal images are in the same group, so no two groups have the same key.
         grouped.sort_by_cached_key(|group| group.iter().filter_map(|&i| Some(looks[i].as_ref()?.exact)).min());
-        let labels = (0..all.len()).map(|index| all.label(index)).collect();
+        let only = |labels: Vec<usize>| if let [label] = labels[..] { Some(label) } else { None };
+        let labels = (0..all.len()).map(|index| only(all.labels(index))).collect();
         Self { labels, is_val: was_val.clone(), was_val, groups: grouped, left_alone: Vec::new() }
     }
 
@@ -173,7 +176,7 @@ impl Split {
             }
         }
         for (index, label) in self.labels.iter().enumerate() {
-            if self.left_alone.binary_search(label).is_ok() {
+            if label.is_some_and(|label| self.left_alone.binary_search(&label).is_ok()) {
                 self.is_val[index] = self.was_val[index];
             }
         }
@@ -181,8 +184,8 @@ impl Split {
 
     /// The class of a group, if all of its images train and have the same one.
     fn trains_whole(&self, group: &[usize]) -> Option<usize> {
-        let class = self.labels[group[0]];
-        group.iter().all(|&index| !self.is_val[index] && self.labels[index] == class).then_some(class)
+        let class = self.labels[group[0]]?;
+        group.iter().all(|&index| !self.is_val[index] && self.labels[index] == Some(class)).then_some(class)
     }
 
     /// Images of each class on one side.
@@ -192,8 +195,9 @@ impl Split {
 
     /// Images of each class among some.
     fn counts(&self, counted: &[bool]) -> Vec<usize> {
-        let mut counts = vec![0; self.labels.iter().max().map_or(0, |label| label + 1)];
-        self.labels.iter().zip(counted).filter(|(_, counted)| **counted).for_each(|(&label, _)| counts[label] += 1);
+        let mut counts = vec![0; self.labels.iter().flatten().max().map_or(0, |label| label + 1)];
+        let counted = self.labels.iter().zip(counted).filter(|(_, counted)| **counted);
+        counted.filter_map(|(label, _)| *label).for_each(|label| counts[label] += 1);
         counts
     }
 

@@ -24,8 +24,9 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<(Vec<(String, TensorData)>, 
         .collect();
     for path in others {
         let file = ModelFile::read(path)?;
-        let is_alike = (file.card.config(), &file.card.classes, file.card.normalization)
-            == (card.config(), &card.classes, card.normalization);
+        let traits =
+            |card: &ModelCard| (card.config(), card.classes.clone(), card.normalization, card.independent_classes);
+        let is_alike = traits(&file.card) == traits(&card);
         if !is_alike {
             bail!("`{}` is another network than the last one, or for other classes", path.display());
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ema::{Ema, EmaRule};
 use crate::optimizer::Optimizer;
-use crate::run_directory::sync_directory;
+use crate::run_directory::{self, sync_directory};
 use crate::schedule::Plateau;
 use crate::step::Trainee;
 use crate::weights::{self, ModelCard, ModelFile};
@@ -46,7 +46,7 @@ pub struct Progress {
     pub step: u64,
     /// Whether the evaluation that is due at this step has been done.
     pub evaluated: bool,
-    /// Best evaluation of the first split.
+    /// Best evaluation of the split that decides.
     pub best: Option<Best>,
     /// Evaluations since then.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -323,27 +323,30 @@ pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(if average.is_file() { average } else { checkpoint.join(MODEL) })
 }
 
-/// The models of the last `count` checkpoints of a run, oldest first; of a checkpoint or a model file its own.
+/// The models of the last checkpoints of a run, oldest first: `count` of them, or as many as its recipe keeps; of a checkpoint or a
+/// model file its own. The best checkpoint, which is kept besides and may be old, is not among them unless it is recent.
 ///
 /// Not the averages that were kept beside them: those hold what came before already.
-pub fn last_models(path: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
+pub fn last_models(path: &Path, count: Option<usize>) -> anyhow::Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
     let checkpoints = if path.join(MODEL).is_file() {
         vec![path.to_path_buf()]
     } else {
-        let checkpoints = list(&crate::run_directory::checkpoints(path))?;
+        let mut checkpoints = list(&crate::run_directory::checkpoints(path))?;
+        checkpoints.retain(|checkpoint| !checkpoint.replaced);
         if checkpoints.is_empty() {
             bail!("`{}` is neither a run with checkpoints, nor a checkpoint, nor a model file", path.display());
         }
-        if checkpoints.len() < count {
+        let keep = run_directory::read_recipe(path)?.checkpoint.keep;
+        let count = count.unwrap_or(keep.min(checkpoints.len()));
+        if count > keep.min(checkpoints.len()) {
             bail!(
-                "`{}` keeps {} checkpoints, fewer than the {count} to average\n\n\
-                 hint: `--last {}`; `checkpoint.keep` in the recipe of a run says how many it keeps",
+                "`{}` keeps its last {} checkpoints, fewer than the {count} to average\n\n\
+                 hint: train with `--set checkpoint.keep={count}`, or leave `--last` out",
                 path.display(),
-                checkpoints.len(),
-                checkpoints.len()
+                keep.min(checkpoints.len())
             );
         }
         checkpoints.into_iter().rev().take(count).rev().map(|checkpoint| checkpoint.path).collect()

@@ -193,7 +193,7 @@ fn describe(error: &anyhow::Error) -> String {
     lines.join("\n")
 }
 
-/// The code after an interrupt that was saved.
+/// The code after an interrupt; a run has been saved.
 fn interrupted() -> ExitCode {
     ExitCode::from(EXIT_INTERRUPTED)
 }

@@ -28,12 +28,24 @@ impl Teacher {
         let fingerprint = blake3::hash(&bytes).to_hex().to_string();
         let file = ModelFile::parse(&path, &bytes).context("cannot learn from the teacher")?;
         if file.card.classes != classes {
+            let known = &file.card.classes;
+            let differs = classes.iter().zip(known).find(|(class, known)| class != known);
+            let difference = match differs {
+                Some((class, known)) => format!("where the data have `{class}`, it has `{known}`"),
+                None => format!("it knows {} and the data have {}", known.len(), classes.len()),
+            };
             bail!(
-                "the teacher in `{}` knows {} classes, and they are not the {} of the data in their order\n\n\
+                "the teacher in `{}` is for other classes: {difference}\n\n\
                  hint: train the teacher on the same class folders",
-                path.display(),
-                file.card.classes.len(),
-                classes.len()
+                path.display()
+            );
+        }
+        if file.card.independent_classes {
+            bail!(
+                "the teacher in `{}` was trained with each class a question of its own, and is learned from where classes are \
+                 alternatives\n\n\
+                 hint: train the teacher without `train.bce`",
+                path.display()
             );
         }
         Ok(Self { path, fingerprint, file })

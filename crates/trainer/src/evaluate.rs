@@ -88,6 +88,8 @@ pub struct Tally {
     calibration: Calibration,
     /// The surest first; at most [`MAX_MISTAKES`].
     misses: Vec<Miss>,
+    /// Whether a probability is the sigmoid of its score rather than a share of all.
+    independent_classes: bool,
 }
 
 /// Classes among which the right one counts for top-5; fewer classes than that make it 1.
@@ -102,6 +104,7 @@ impl Tally {
             confusion: vec![vec![0; num_classes]; num_classes],
             calibration: Calibration::default(),
             misses: Vec::with_capacity(MAX_MISTAKES + 1),
+            independent_classes: false,
         }
     }
 
@@ -117,7 +120,7 @@ impl Tally {
         // In f64 on the host, so that the figure does not depend on how the images were batched.
         let sum: f64 = logits.iter().map(|score| f64::from(score - max).exp()).sum();
         self.loss += sum.ln() - f64::from(logits[label] - max);
-        let probability = 1.0 / sum;
+        let probability = if self.independent_classes { 1.0 / (1.0 + (-f64::from(max)).exp()) } else { 1.0 / sum };
         self.calibration.add(probability, predicted == label);
         if predicted != label {
             let miss = Miss { index, label, predicted, probability };
@@ -272,6 +275,8 @@ pub struct Evaluator<'a> {
     pub normalization: Normalization,
     /// Class names in the order of the logits.
     pub classes: &'a [String],
+    /// Whether a probability is the sigmoid of its score rather than a share of all.
+    pub independent_classes: bool,
     /// Where to compute.
     pub device: &'a Device,
 }
@@ -289,7 +294,13 @@ impl Evaluator<'_> {
         augmentation: TestTimeAugmentation,
         stop: &dyn Fn() -> bool,
     ) -> anyhow::Result<Option<Evaluation>> {
-        let mut tally = Tally::new(self.classes.len());
+        if self.loader.source().is_multi_label() && !self.independent_classes {
+            bail!(
+                "the images have several labels, and the network was trained to choose one class\n\n\
+                 hint: train it on such images"
+            );
+        }
+        let mut tally = Tally { independent_classes: self.independent_classes, ..Tally::new(self.classes.len()) };
         let mut multi_label = MultiLabelTally::default();
         let mut skipped: Vec<String> = Vec::new();
         for batch in self.loader.epoch(0, 0) {
@@ -337,7 +348,7 @@ impl Evaluator<'_> {
             TestTimeAugmentation::None => scores(images),
             TestTimeAugmentation::Flip => {
                 let mirrored = scores(images.clone().flip([3])); // along the width
-                let blend = if self.loader.source().is_multi_label() { blend_independent } else { blend };
+                let blend = if self.independent_classes { blend_independent } else { blend };
                 let plain = scores(images);
                 let [plain, mirrored] = [&plain, &mirrored].map(|scores| scores.chunks_exact(self.classes.len()));
                 plain.zip(mirrored).flat_map(blend).collect()

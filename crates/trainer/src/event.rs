@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// What the name of a split has behind it where the average of the weights was measured.
+pub const EMA_SUFFIX: &str = "_ema";
+
 /// Something that happened in a run.
 ///
 /// In each, `step` is the number of completed updates of the weights and `epoch` the number of completed passes over
@@ -51,12 +54,13 @@ pub enum Event {
         epoch: f64,
         /// `val` or `train`.
         split: String,
-        /// The cross-entropy without label smoothing, in nats. Not a number is `null` in JSON.
+        /// The cross-entropy without label smoothing, in nats, the mean binary one where images bear several labels. Not a number
+        /// is `null` in JSON.
         #[serde(deserialize_with = "null_is_nan")]
         loss: f64,
-        /// The share of images whose class came first, 0 to 1.
+        /// The share of images whose class, or one of whose labels, came first, 0 to 1.
         top1: f64,
-        /// The share of images whose class was among the first five, 0 to 1.
+        /// The share of images whose class, or one of whose labels, was among the first five, 0 to 1.
         top5: f64,
         /// The mean over the classes of their average precision, 0 to 1; only where images bear several labels.
         #[serde(default, skip_serializing_if = "Option::is_none")]

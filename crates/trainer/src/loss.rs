@@ -106,7 +106,7 @@ pub fn many_hot(label_sets: &[Vec<usize>], num_classes: usize, label_smoothing: 
 /// Mean over the batch of `−Σ targets · log softmax(logits)`.
 ///
 /// # Shapes
-/// - `logits`, `targets`: `[batch, num_classes]`; rows of `targets` sum to one
+/// - `logits`, `targets`: `[batch, num_classes]`; rows of `targets` sum to one, but for the weights of their classes
 /// - output: `[1]`
 pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     (log_softmax(logits, 1) * targets).sum_dim(1).mean().neg()

@@ -36,11 +36,14 @@ pub struct Point {
 /// What a test found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RangeTest {
+    /// Height and width of its images, pixels: those that the run ends with.
+    pub image_size: u32,
     /// Its steps.
     pub points: Vec<Point>,
-    /// A tenth of the rate at which the smoothed loss was lowest; absent if the loss never fell.
+    /// A tenth of the rate at which the smoothed loss was lowest, as `optimizer.learning_rate` wants it; absent if the loss never
+    /// fell.
     pub suggestion: Option<f64>,
-    /// The recipe's own rate.
+    /// `optimizer.learning_rate` of the recipe.
     pub recipe: f64,
 }
 
@@ -56,7 +59,7 @@ pub fn find_learning_rate(plan: &Plan, device: &Device, stop: &dyn Fn() -> bool)
             return Ok(None);
         }
         let learning_rate = LOWEST * (HIGHEST / LOWEST).powf(step as f64 / (STEPS - 1) as f64);
-        let input = feed.next(step)?;
+        let input = feed.next(plan.last_stage_begins() + step)?;
         let Ok((stepped, report)) = trainee.step(input.micro_batches, StepSettings { learning_rate, ..settings })
         else {
             break;
@@ -66,7 +69,14 @@ pub fn find_learning_rate(plan: &Plan, device: &Device, stop: &dyn Fn() -> bool)
             break;
         }
     }
-    Ok(Some(RangeTest { suggestion: losses.suggestion(), points: losses.points, recipe: plan.recipe.learning_rate() }))
+    // The rate of a step is that of the recipe, times this.
+    let scale = plan.recipe.learning_rate_scale();
+    Ok(Some(RangeTest {
+        image_size: plan.recipe.data.image_size,
+        suggestion: losses.suggestion().map(|rate| rate / scale),
+        points: losses.points,
+        recipe: plan.recipe.optimizer.learning_rate,
+    }))
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +106,7 @@ impl Losses {
 impl std::fmt::Display for RangeTest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else {
-            return write!(f, "the first step gave no finite loss, so there is nothing to see");
+            return write!(f, "even at the lowest rate the loss is not finite, so there is nothing to see");
         };
         // Where the loss shoots up at the end there is nothing to learn, and the rest would be flat.
         let highest = first.smoothed_loss * 1.5;
@@ -108,7 +118,8 @@ impl std::fmt::Display for RangeTest {
             .collect();
         let ends = [first.learning_rate, last.learning_rate].map(|rate| format!("{rate:.1e}"));
         let chart = text_chart(&columns, |loss| format!("{loss:.3}"), [&ends[0], &ends[1]]);
-        writeln!(f, "smoothed loss by learning rate, on a logarithmic scale\n\n{chart}\n")?;
+        let size = self.image_size;
+        writeln!(f, "smoothed loss by learning rate of a step, on a logarithmic scale, at {size} px\n\n{chart}\n")?;
         match self.suggestion {
             Some(rate) => write!(
                 f,

@@ -1,4 +1,5 @@
-//! Optimizers with PyTorch's arithmetic, over parameters known by name. The arithmetic itself is in `ghostnet-kernels`.
+//! Optimizers with PyTorch's arithmetic, over parameters known by name. The arithmetic of single values is in `ghostnet-kernels`; what
+//! looks at a whole parameter, the lengths of LAMB and the matrices of Muon, is here.
 //!
 //! They are written here rather than taken from burn because their state has to travel: it is kept by timm's tensor names, so a
 //! checkpoint's optimizer file can be read by anything that reads safetensors and belongs to the weights beside it on any

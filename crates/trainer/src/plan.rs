@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use ghostnet::GhostNetConfig;
 use imageset::{
-    DataSet, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, SourceKind, Transform,
+    DataSet, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, Sampling, SourceKind,
+    Transform,
 };
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ use crate::loss::{Distillation, Loss};
 use crate::mix::MixPolicy;
 use crate::optimizer::{Optimizer, Rule};
 use crate::recipe::{ClassWeights, Distill, Finetune, MOST_FROZEN_STAGES, OptimizerKind, Recipe, ScheduleKind, Stage};
-use crate::schedule::{Plateau, Schedule};
+use crate::schedule::Schedule;
 use crate::step::StepSettings;
 use crate::text_chart::{COLUMNS, text_chart};
 use crate::weights::ModelCard;
@@ -58,6 +59,7 @@ struct TrainStage {
     /// The step after its last.
     until: u64,
     loader: Loader,
+    image_size: u32,
 }
 
 /// A run with nothing left open.
@@ -72,6 +74,8 @@ pub struct Plan {
     pub normalization: Normalization,
     /// Splits evaluated during the run; `val`, or the first if it is not among them, decides which checkpoint is the best.
     pub evaluated: Vec<EvaluatedSplit>,
+    /// Fingerprint of what is trained and measured on.
+    pub data_fingerprint: String,
     /// Optimizer steps in an epoch.
     pub steps_per_epoch: u64,
     /// Optimizer steps in the run.
@@ -82,6 +86,7 @@ pub struct Plan {
     pub teacher: Option<Teacher>,
     /// In their order; the last one ends with the run.
     stages: Vec<TrainStage>,
+    warmup_steps: u64,
     head_warmup_steps: u64,
     schedule: Schedule,
     mixup_off_after: u64,
@@ -136,6 +141,20 @@ pub fn open_data(recipe: &mut Recipe, data: Option<PathBuf>) -> anyhow::Result<D
 pub fn open(options: &OpenOptions) -> anyhow::Result<DataSet> {
     let data = DataSet::open(options).context("cannot open the data")?;
     Ok(data.without_duplicates_across(&DecodeLimits::default(), 0, &|_| ()))
+}
+
+/// Fingerprint of what is trained and measured on.
+pub fn data_fingerprint(data: &DataSet) -> String {
+    let splits = [&data.train, &data.val].map(|split| DataSet::fingerprint(split.as_ref()));
+    blake3::hash(splits.concat().as_bytes()).to_hex().to_string()
+}
+
+/// What to know before a model is measured on data that were split here: whether what it trained on may be among the images.
+pub fn split_warning(card: &ModelCard, data: &DataSet) -> Option<&'static str> {
+    let trained_on = card.data_fingerprint.as_ref().filter(|_| !data.has_own_split)?;
+    (*trained_on != data_fingerprint(data)).then_some(
+        "the images, or their split, are not those of the run: some that it was trained on may be among those measured",
+    )
 }
 
 /// The network of a recipe for a number of classes.
@@ -223,6 +242,11 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
                        hint: leave the key out";
         return Err(Unfit(message.to_string()));
     }
+    if data.train.is_multi_label() && recipe.data.sampling == Sampling::Balanced {
+        let message = "`data.sampling` is `balanced`, and images with several labels cannot be balanced by class\n\n\
+                       hint: leave the key out";
+        return Err(Unfit(message.to_string()));
+    }
     if data.train.is_multi_label() && recipe.distill.is_some() {
         let message = "a teacher is learned from where classes are alternatives, and these images have several labels\n\n\
                        hint: leave the section `[distill]` out";
@@ -267,12 +291,8 @@ fn check_threshold(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
 }
 
 /// The stages of a recipe and, behind them, the rest of the run with the images that it ends with.
-fn train_stages(
-    recipe: &Recipe,
-    last: Loader,
-    steps_per_epoch: u64,
-    total_steps: u64,
-) -> anyhow::Result<Vec<TrainStage>> {
+fn train_stages(recipe: &Recipe, last: Loader, steps_per_epoch: u64) -> anyhow::Result<Vec<TrainStage>> {
+    let total_steps = recipe.train.total_steps(steps_per_epoch).map_err(Unfit)?;
     let mut stages: Vec<TrainStage> = Vec::new();
     for Stage { until, image_size } in &recipe.train.stage {
         let until = until.to_whole_steps(steps_per_epoch);
@@ -287,9 +307,9 @@ fn train_stages(
         let mut transforms = recipe.data.train.clone();
         transforms.iter_mut().for_each(Transform::clear_size);
         let pipeline = Pipeline::new(&transforms, *image_size).context("`train.stage` of the recipe")?;
-        stages.push(TrainStage { until, loader: last.with_pipeline(pipeline) });
+        stages.push(TrainStage { until, loader: last.with_pipeline(pipeline), image_size: *image_size });
     }
-    stages.push(TrainStage { until: total_steps, loader: last });
+    stages.push(TrainStage { until: total_steps, loader: last, image_size: recipe.data.image_size });
     Ok(stages)
 }
 
@@ -340,7 +360,7 @@ impl Plan {
             .into());
         }
         let cooldown_steps = recipe.schedule.cooldown.map_or(0, |cooldown| cooldown.to_whole_steps(steps_per_epoch));
-        if warmup_steps + cooldown_steps > total_steps {
+        if warmup_steps.saturating_add(cooldown_steps) > total_steps {
             return Err(Unfit(format!(
                 "`schedule.warmup` and `schedule.cooldown` are {warmup_steps} and {cooldown_steps} steps long and the run only \
                  {total_steps}\n\n\
@@ -348,7 +368,7 @@ impl Plan {
             ))
             .into());
         }
-        let stages = train_stages(&recipe, train_loader, steps_per_epoch, total_steps)?;
+        let stages = train_stages(&recipe, train_loader, steps_per_epoch)?;
         let off_after = |mix: &Option<crate::recipe::Mix>| {
             let duration = mix.as_ref().and_then(|mix| mix.off_after);
             duration.map_or(u64::MAX, |duration| duration.to_whole_steps(steps_per_epoch))
@@ -379,9 +399,11 @@ impl Plan {
             pretrained,
             teacher,
             stages,
+            warmup_steps,
             head_warmup_steps,
             normalization: Normalization { mean: recipe.data.mean, std: recipe.data.std },
             evaluated,
+            data_fingerprint: data_fingerprint(&data),
             steps_per_epoch,
             total_steps,
             schedule: Schedule::new(&recipe, steps_per_epoch, total_steps),
@@ -413,6 +435,11 @@ impl Plan {
         stage.unwrap_or(self.stages.len().saturating_sub(1))
     }
 
+    /// Finished steps at which the last stage begins, the one with the images that the run ends with.
+    pub fn last_stage_begins(&self) -> u64 {
+        self.stages.iter().rev().nth(1).map_or(0, |stage| stage.until)
+    }
+
     /// Shuffled training batches, of the size that the step after `step` finished ones takes.
     pub fn train_loader(&self, step: u64) -> &Loader {
         &self.stages[self.stage(step)].loader
@@ -431,15 +458,18 @@ impl Plan {
         let mut counts = vec![0usize; self.data.classes.len()];
         (0..self.data.train.len()).for_each(|index| counts[self.data.train.label(index)] += 1);
         let even = self.data.train.len() as f64 / counts.len() as f64;
-        // A class without images has no loss to weigh.
-        Some(counts.into_iter().map(|count| (even / count.max(1) as f64) as f32).collect())
+        // Where targets are smoothed, a class without images has its share of each of them all the same.
+        let weight = |count| if count == 0 { 0.0 } else { (even / count as f64) as f32 };
+        Some(counts.into_iter().map(weight).collect())
     }
 
-    /// Takes an evaluation into what a plateau schedule has seen.
-    pub fn observe_plateau(&self, plateau: &mut Option<Plateau>, top1: f64) {
+    /// Takes an evaluation into what a plateau schedule has seen. Those of a warm-up do not count, as in timm.
+    pub fn observe_plateau(&self, progress: &mut Progress, figure: f64) {
         let schedule = &self.recipe.schedule;
-        if schedule.kind == ScheduleKind::Plateau {
-            plateau.get_or_insert_default().observe(top1, schedule.patience(), schedule.threshold());
+        let counts = progress.step > self.warmup_steps && self.counts_for_patience(progress.step);
+        if schedule.kind == ScheduleKind::Plateau && counts {
+            let plateau = progress.plateau.get_or_insert_default();
+            plateau.observe(figure, schedule.patience(), schedule.threshold());
         }
     }
 
@@ -539,15 +569,10 @@ impl Plan {
             normalization: self.normalization,
             val_fraction: recipe.data.val_fraction,
             seed: recipe.seed,
+            data_fingerprint: Some(self.data_fingerprint.clone()),
             step,
             recipe_hash: recipe.hash(),
         }
-    }
-
-    /// Fingerprint of what is trained and measured on.
-    pub fn data_fingerprint(&self) -> String {
-        let splits = [&self.data.train, &self.data.val].map(|split| DataSet::fingerprint(split.as_ref()));
-        blake3::hash(splits.concat().as_bytes()).to_hex().to_string()
     }
 
     /// Decodes every image of a small set once. An error lists the damaged files, unless the recipe skips them.
@@ -607,6 +632,11 @@ impl Plan {
             num_train_images: self.data.train.len(),
             num_val_images: self.data.val.len(),
             image_size: recipe.data.image_size,
+            stages: self
+                .stages
+                .iter()
+                .map(|stage| StageAt { until_step: stage.until, image_size: stage.image_size })
+                .collect(),
             batch_size: recipe.data.batch_size,
             accumulate: recipe.train.accumulate,
             images_per_step: recipe.data.batch_size * recipe.train.accumulate,
@@ -643,6 +673,15 @@ pub struct RateAt {
     pub learning_rate: f64,
 }
 
+/// A part of the run and the height and width of its training images, pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StageAt {
+    /// The step after its last.
+    pub until_step: u64,
+    /// Height and width.
+    pub image_size: u32,
+}
+
 /// The plan in figures, for `--dry-run`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanSummary {
@@ -656,6 +695,8 @@ pub struct PlanSummary {
     pub num_val_images: usize,
     /// Height and width, pixels.
     pub image_size: u32,
+    /// Sizes of the training images, one after the other; one alone where they do not change.
+    pub stages: Vec<StageAt>,
     /// Images in a forward pass.
     pub batch_size: usize,
     /// Forward passes in a step.
@@ -729,6 +770,10 @@ impl std::fmt::Display for PlanSummary {
             ("recipe", self.recipe_hash.chars().take(16).collect()),
         ];
         // From the last to the first, so that each finds its place.
+        if self.stages.len() > 1 {
+            let stage = |stage: &StageAt| format!("{} px to step {}", stage.image_size, stage.until_step);
+            rows.insert(3, ("stages", self.stages.iter().map(stage).collect::<Vec<_>>().join(", ")));
+        }
         if let Some(teacher) = &self.teacher {
             rows.insert(3, ("teacher", teacher.clone()));
         }

@@ -29,7 +29,7 @@ mod violation;
 
 use std::path::{Path, PathBuf};
 
-use imageset::OnCorrupt;
+use imageset::{OnCorrupt, Sampling};
 use serde::{Deserialize, Serialize};
 use toml_edit::Document;
 
@@ -200,15 +200,31 @@ impl Recipe {
         self.finetune.as_ref().map_or(Ok(()), Finetune::check)?;
         self.distill.as_ref().map_or(Ok(()), Distill::check)?;
         self.checkpoint.check()?;
+        let is_balanced_twice =
+            self.train.class_weights == ClassWeights::Balanced && self.data.sampling == Sampling::Balanced;
+        require(!is_balanced_twice, "train.class_weights", || {
+            "`class_weights` and `data.sampling` are both `balanced`: either one is enough, and both make rare classes count twice"
+                .to_owned()
+        })?;
         self.eval.check()?;
+        let ends_before_a_decay = self.schedule.kind == ScheduleKind::Plateau
+            && self.eval.patience.is_some_and(|patience| patience <= self.schedule.patience());
+        require(!ends_before_a_decay, "eval.patience", || {
+            let patience = self.schedule.patience();
+            format!("`patience` must be above `schedule.patience`, {patience}, or the run ends before the rate falls")
+        })?;
         require(self.seed <= i64::MAX as u64, "seed", || format!("`seed` must be at most {}", i64::MAX))
     }
 
     /// The rate that the schedule starts from, scaled to the images of a step if the recipe asks for that.
     pub fn learning_rate(&self) -> f64 {
-        let rate = self.optimizer.learning_rate;
+        self.optimizer.learning_rate * self.learning_rate_scale()
+    }
+
+    /// What the recipe's rate is multiplied by for the images of a step.
+    pub fn learning_rate_scale(&self) -> f64 {
         let images = self.data.batch_size * self.train.accumulate;
-        self.optimizer.lr_per.map_or(rate, |per| rate * images as f64 / per as f64)
+        self.optimizer.lr_per.map_or(1.0, |per| images as f64 / per as f64)
     }
 
     /// The recipe without what does not change the steps of a run: `data.workers`, `data.path`, `finetune.weights`

@@ -22,10 +22,11 @@ use ghostnet::GhostNetConfig;
 use imageset::{DataSet, DecodeLimits, ImageSource, OnCorrupt, Pipeline, load_image, random};
 use serde::Deserialize;
 
-use self::history::History;
+use self::history::{History, SplitCurves};
 use crate::checkpoint::find_model;
 use crate::evaluate::{self, Evaluation, Evaluator, Mistake};
-use crate::recipe::{self, Recipe};
+use crate::event::EMA_SUFFIX;
+use crate::recipe::Recipe;
 use crate::relabel::Relabelled;
 use crate::weights::ModelFile;
 use crate::{plan, run_directory};
@@ -147,10 +148,7 @@ pub fn is_run(path: &Path) -> bool {
 impl RunReport {
     /// Collects what is known of the run in the directory `path`; `data` takes the place of the images that its recipe names.
     pub fn gather(path: &Path, data: Option<PathBuf>, device: &Device) -> anyhow::Result<Self> {
-        let file = run_directory::recipe_file(path);
-        let text = fs_err::read_to_string(&file)?;
-        let recipe = recipe::parse(&file.display().to_string(), &text, &[])
-            .with_context(|| format!("the recipe of the run in `{}` cannot be read", path.display()))?;
+        let recipe = run_directory::read_recipe(path)?;
         let mut report = Self {
             name: path.display().to_string(),
             recipe,
@@ -229,13 +227,20 @@ impl RunReport {
     }
 
     /// Measures a checkpoint on the images that decide in the run.
-    fn measure(&self, data: &DataSet, model: ModelFile, device: &Device) -> anyhow::Result<Measured> {
+    fn measure(&mut self, data: &DataSet, model: ModelFile, device: &Device) -> anyhow::Result<Measured> {
         let (model, card) = model.into_model(device)?;
-        let (split, images) = if data.val.is_empty() { ("train", &data.train) } else { ("val", &data.val) };
+        self.notes.extend(plan::split_warning(&card, data).map(|warning| format!("Note that {warning}.")));
+        let is_val = self.recipe.eval.splits.iter().any(|split| split == "val") && !data.val.is_empty();
+        let (split, images) = if is_val { ("val", &data.val) } else { ("train", &data.train) };
         let source: Arc<dyn ImageSource> = Arc::new(Relabelled::new(Arc::clone(images), &data.classes, &card.classes)?);
         let loader = evaluate::loader(Arc::clone(&source), &card, BATCH_SIZE, OnCorrupt::Skip)?;
-        let evaluator =
-            Evaluator { loader: &loader, normalization: card.normalization, classes: &card.classes, device };
+        let evaluator = Evaluator {
+            loader: &loader,
+            normalization: card.normalization,
+            classes: &card.classes,
+            independent_classes: card.independent_classes,
+            device,
+        };
         let evaluation = evaluator.run(&model.fold(), &|| false)?.context("nothing was measured")?;
         let picture = |mistake: &Mistake| thumbnail::of(source.as_ref(), mistake.index);
         let mistakes = evaluation
@@ -254,7 +259,8 @@ impl RunReport {
             self.notes.push(format!("{images} could not be measured on."));
         }
         let name = self.history.figure_name();
-        let best = self.history.best().filter(|_| measured.split == "val");
+        let is_of_split = |decisive: &SplitCurves| decisive.split.trim_end_matches(EMA_SUFFIX) == measured.split;
+        let best = self.history.best().filter(|_| self.history.decisive().is_some_and(is_of_split));
         if let Some(best) = best
             && (best.num_images != num_images || (best.figure - figure).abs() > SAME_FIGURE)
         {
@@ -283,7 +289,7 @@ impl RunReport {
         }
     }
 
-    /// Some training images as the network saw them in its first epochs: the same random choices as in the run.
+    /// Some training images as the recipe changes them, at the size that the run ends with, by the random choices of its first epochs.
     fn augmented(&self, data: &DataSet) -> anyhow::Result<Vec<Augmented>> {
         let Recipe { seed, data: recipe, .. } = &self.recipe;
         let pipeline = Pipeline::new(&recipe.train, recipe.image_size).context("`data.train` of the recipe")?;
@@ -296,7 +302,7 @@ impl RunReport {
             });
             Ok(Augmented {
                 image: data.train.name(index),
-                class: data.classes[data.train.label(index)].clone(),
+                class: class_names(data, index),
                 views: views.collect::<anyhow::Result<_>>()?,
                 original: thumbnail::data_uri(image)?,
             })
@@ -307,6 +313,13 @@ impl RunReport {
             .take(AUGMENTED_IMAGES)
             .collect())
     }
+}
+
+/// The class of a training image, or all that it bears.
+fn class_names(data: &DataSet, index: usize) -> String {
+    let labels = data.train.labels(index);
+    let names: Vec<&str> = labels.iter().map(|&label| data.classes[label].as_str()).collect();
+    if names.is_empty() { "no class".to_string() } else { names.join(", ") }
 }
 
 /// Images of a split in the order of its first epoch, but first one of each class.

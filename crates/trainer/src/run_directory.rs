@@ -52,9 +52,7 @@ impl RunDirectory {
     pub fn check(&self, recipe: &Recipe) -> anyhow::Result<()> {
         let file = self.path.join(RECIPE);
         if file.exists() {
-            let text = fs_err::read_to_string(&file)?;
-            let before = recipe::parse(&file.display().to_string(), &text, &[])
-                .with_context(|| format!("the recipe of the run in `{}` cannot be read", self.path.display()))?;
+            let before = read_recipe(&self.path)?;
             let differences = before.identity().difference(&recipe.identity());
             if !differences.is_empty() {
                 return Err(RecipeChanged { path: self.path.clone(), differences }.into());
@@ -102,6 +100,13 @@ pub fn checkpoints(run: &Path) -> PathBuf {
 /// The recipe of a run, every default written out.
 pub fn recipe_file(run: &Path) -> PathBuf {
     run.join(RECIPE)
+}
+
+/// The recipe that a run keeps.
+pub fn read_recipe(run: &Path) -> anyhow::Result<Recipe> {
+    let file = recipe_file(run);
+    recipe::parse(&file.display().to_string(), &fs_err::read_to_string(&file)?, &[])
+        .with_context(|| format!("the recipe of the run in `{}` cannot be read", run.display()))
 }
 
 /// The metrics of a run, one JSON object a line.

@@ -10,7 +10,7 @@ use imageset::LoaderError;
 use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
 use crate::device::ChosenDevice;
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
-use crate::event::{Event, FinishReason};
+use crate::event::{EMA_SUFFIX, Event, FinishReason};
 use crate::feed::{Feed, StepInput};
 use crate::finetune::Pretrained;
 use crate::interrupt::Interrupt;
@@ -73,9 +73,6 @@ pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outc
     }
 }
 
-/// What the name of a split has behind it where the average of the weights was evaluated.
-const EMA_SUFFIX: &str = "_ema";
-
 /// A run at work.
 struct Run<'a> {
     plan: &'a Plan,
@@ -105,7 +102,7 @@ impl<'a> Run<'a> {
             checkpoints.resume(&expected, &device.device)?
         };
         let is_resumed = resumed.is_some();
-        let fingerprint = plan.data_fingerprint();
+        let fingerprint = plan.data_fingerprint.clone();
         let (trainee, progress) = match resumed {
             Some(Resumed { trainee, progress, damaged }) => {
                 for checkpoint in damaged {
@@ -113,8 +110,9 @@ impl<'a> Run<'a> {
                 }
                 if progress.data_fingerprint != fingerprint {
                     bail!(
-                        "the images are not those that this run began with\n\n\
-                         hint: give the same data, or start over with `--fresh`"
+                        "the images, or their split, are not those that this run began with\n\n\
+                         hint: give the same data, or start over with `--fresh`; where the split is ours it depends on all \
+                         images, so one that came, went or was mended changes it"
                     );
                 }
                 if plan.is_complete(&progress) {
@@ -284,6 +282,7 @@ impl<'a> Run<'a> {
                 loader: &split.loader,
                 normalization: self.plan.normalization,
                 classes: &self.plan.data.classes,
+                independent_classes: self.plan.recipe.train.bce.is_some(),
                 device: self.device,
             };
             let interrupt = self.interrupt.clone();
@@ -319,7 +318,7 @@ impl<'a> Run<'a> {
         // While the head trains alone nothing is settled yet.
         self.progress.evaluations_since_best += u64::from(self.plan.counts_for_patience(step));
         if let Some(top1) = top1 {
-            self.plan.observe_plateau(&mut self.progress.plateau, top1);
+            self.plan.observe_plateau(&mut self.progress, top1);
         }
         if let Some(top1) = best {
             self.progress.best = Some(Best { step, top1 });
@@ -361,7 +360,9 @@ impl<'a> Run<'a> {
         let is_bad_image =
             error.chain().any(|cause| matches!(cause.downcast_ref(), Some(LoaderError::BadImage { .. })));
         if is_bad_image {
-            bail!("{error:#}\n\nhint: mend or remove the file, or go on without it with `--set data.on_corrupt=skip`");
+            bail!(
+                "{error:#}\n\nhint: put the file back as it was, or go on without it with `--set data.on_corrupt=skip`"
+            );
         }
         Err(error)
     }

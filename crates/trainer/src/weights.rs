@@ -45,6 +45,9 @@ pub struct ModelCard {
     pub val_fraction: f64,
     /// Seed of the run, which also drew that split.
     pub seed: u64,
+    /// Fingerprint of what was trained and measured on; absent in files of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_fingerprint: Option<String>,
     /// Optimizer steps done.
     pub step: u64,
     /// Hash of the recipe.

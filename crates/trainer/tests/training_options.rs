@@ -73,7 +73,7 @@ fn a_network_learns_from_a_teacher_and_goes_on_only_with_the_same_one() {
     assert_snapshot!(scene.exchange(&other), @r"
     exit code 1
     --- stderr
-    error: the teacher in `teacher/checkpoints/step-00000003/model.safetensors` knows 3 classes, and they are not the 2 of the data in their order
+    error: the teacher in `teacher/checkpoints/step-00000003/model.safetensors` is for other classes: where the data have `robin`, it has `cat`
 
     hint: train the teacher on the same class folders
     ");
@@ -132,25 +132,40 @@ fn a_plateau_schedule_lowers_the_rate_after_evaluations_that_are_no_better() {
     // No measurement is better than the first by a factor of 101.
     let schedule = "schedule={kind='plateau', patience=0, threshold=100, decay_rate=0.5}";
     scene.train("run", &["--set", schedule, "--set", "eval.every={steps=2}"]);
-    let metrics = scene.metrics("run");
-    let rates: Vec<f64> = metrics.iter().filter_map(|line| line["learning_rate"].as_f64()).collect();
-    assert_eq!(rates, [0.05, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125, 0.00625, 0.00625, 0.003125, 0.003125]);
+    let rates =
+        |out| -> Vec<f64> { scene.metrics(out).iter().filter_map(|line| line["learning_rate"].as_f64()).collect() };
+    let halved = [0.05, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125, 0.00625, 0.00625, 0.003125, 0.003125];
+    assert_eq!(rates("run"), halved);
+    // What is measured in the warm-up does not count.
+    let warmed = "schedule={kind='plateau', patience=0, threshold=100, decay_rate=0.5, warmup={steps=4}}";
+    scene.train("warmed", &["--set", warmed, "--set", "eval.every={steps=2}"]);
+    assert_eq!(rates("warmed")[4..], [0.05, 0.05, 0.05, 0.05, 0.025, 0.025, 0.0125, 0.0125]);
 }
 
 #[test]
 fn the_range_test_shows_losses_and_writes_nothing() {
     let scene = Scene::new();
-    let args = ["train", "--config", "recipe.toml", "--device", "cpu", "--out", "run", "--lr-find"];
+    let args = [
+        &["train", "--config", "recipe.toml", "--device", "cpu", "--out", "run", "--lr-find"][..],
+        &["--set", "train.mix_probability=0", "--set", "data.batch_size=12"],
+    ]
+    .concat();
     let text = scene.run(&args);
     let stdout = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.status.success() && stdout.starts_with("smoothed loss by learning rate"), "{stdout}");
     assert!(stdout.contains("the recipe has 5.0e-2"), "{stdout}");
+    // A rate for 24 images is twice that of a step of twelve.
+    let scaled = scene.run(&[&args[..], &["--format", "json", "-q", "--set", "optimizer.lr_per=24"]].concat());
+    let scaled: serde_json::Value = serde_json::from_slice(&scaled.stdout).expect("JSON");
     let json = scene.run(&[&args[..], &["--format", "json", "-q"]].concat());
     assert!(json.stderr.is_empty());
     let found: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     let points = found["points"].as_array().expect("points");
     assert!((20..=100).contains(&points.len()));
     assert_eq!(points[0]["learning_rate"], 1e-6);
+    assert_eq!((&found["recipe"], &scaled["recipe"]), (&0.05.into(), &0.05.into()));
+    let rates = [&scaled, &found].map(|found| found["suggestion"].as_f64().expect("it fell"));
+    assert!((rates[0] / rates[1] - 2.0).abs() < 1e-9, "{rates:?}");
     assert!(!scene.path("run").exists());
 }
 
@@ -179,12 +194,12 @@ fn checkpoints_are_averaged_into_a_model_file() {
     }
     let eval = scene.run(&["eval", "average.safetensors", "--data", "photos", "--device", "cpu"]);
     assert!(eval.status.success(), "{}", String::from_utf8_lossy(&eval.stderr));
-    let too_many = scene.run(&["average", "run"]);
+    let too_many = scene.run(&["average", "run", "--last", "5"]);
     assert_snapshot!(scene.exchange(&too_many), @r"
     exit code 1
     --- stderr
-    error: `run` keeps 3 checkpoints, fewer than the 5 to average
+    error: `run` keeps its last 3 checkpoints, fewer than the 5 to average
 
-    hint: `--last 3`; `checkpoint.keep` in the recipe of a run says how many it keeps
+    hint: train with `--set checkpoint.keep=5`, or leave `--last` out
     ");
 }

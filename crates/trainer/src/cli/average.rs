@@ -19,9 +19,9 @@ pub(super) struct AverageArgs {
     /// Runs (their last checkpoints), checkpoints, or model files
     #[arg(value_name = "RUN|CHECKPOINT", required = true, value_hint = ValueHint::AnyPath)]
     models: Vec<PathBuf>,
-    /// How many checkpoints of a run
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    last: u32,
+    /// How many checkpoints of a run [default: those that its `checkpoint.keep` keeps]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    last: Option<u32>,
     /// The model file to write
     #[arg(short, long, value_name = "FILE", default_value = "average.safetensors", value_hint = ValueHint::FilePath)]
     out: PathBuf,
@@ -39,7 +39,7 @@ struct Averaged {
 pub(super) fn run(args: AverageArgs) -> anyhow::Result<ExitCode> {
     let mut averaged = Vec::new();
     for path in &args.models {
-        averaged.extend(last_models(path, args.last as usize)?);
+        averaged.extend(last_models(path, args.last.map(|last| last as usize))?);
     }
     run_directory::replace(&args.out, &average_file(&averaged)?)
         .with_context(|| format!("cannot write `{}`", args.out.display()))?;

@@ -48,7 +48,8 @@ struct Checked {
 }
 
 fn open(path: PathBuf) -> anyhow::Result<DataSet> {
-    let options = OpenOptions { kind: SourceKind::Auto, path: Some(path), ..OpenOptions::default() };
+    // As a recipe that says nothing of it splits.
+    let options = OpenOptions { kind: SourceKind::Auto, path: Some(path), val_fraction: 0.2, ..OpenOptions::default() };
     DataSet::open(&options).context("cannot open the data")
 }
 
@@ -96,14 +97,25 @@ fn check_text(Checked { splits, across }: &Checked) -> String {
     let table = class_table(classes, &train.class_counts, &val.class_counts);
     let mut text = format!("{data}\n\n{table}");
     for (name, split) in [("train", train), ("val", val)] {
-        let CheckReport { num_images, corrupt, duplicates, contradicting_duplicates, near_duplicates, .. } = split;
+        let CheckReport {
+            num_images,
+            class_counts: _,
+            corrupt,
+            duplicates,
+            contradicting_duplicates,
+            near_duplicates,
+            compared_near_duplicates,
+        } = split;
+        let near = match compared_near_duplicates {
+            true => format!("{} groups of near duplicates", near_duplicates.len()),
+            false => "too many images to look for near duplicates".to_string(),
+        };
         let _ = write!(
             text,
-            "\n\n{name}: {num_images} images, {} damaged, {} groups of duplicates, {} of them across classes, {} groups of near duplicates",
+            "\n\n{name}: {num_images} images, {} damaged, {} groups of duplicates, {} of them across classes, {near}",
             corrupt.len(),
             duplicates.len(),
-            contradicting_duplicates.len(),
-            near_duplicates.len()
+            contradicting_duplicates.len()
         );
         for image in corrupt {
             let _ = write!(text, "\n  damaged `{}`: {}", image.name, image.reason);

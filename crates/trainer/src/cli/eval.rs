@@ -16,7 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::observe::Output;
 use crate::relabel::Relabelled;
 use crate::weights::{ModelCard, ModelFile};
-use crate::{device, plan, recipe, run_directory};
+use crate::{device, plan, run_directory};
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
@@ -81,12 +81,7 @@ fn run_of(model: &Path) -> Option<&Path> {
 
 fn open(model: &Path, card: &ModelCard, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
     match (run_of(model), data) {
-        (Some(run), data) => {
-            let file = run_directory::recipe_file(run);
-            let text = fs_err::read_to_string(&file)?;
-            let mut recipe = recipe::parse(&file.display().to_string(), &text, &[])?;
-            plan::open_data(&mut recipe, data)
-        }
+        (Some(run), data) => plan::open_data(&mut run_directory::read_recipe(run)?, data),
         (None, Some(path)) => {
             let (val_fraction, seed) = (card.val_fraction, card.seed);
             plan::open(&OpenOptions { kind: SourceKind::Auto, path: Some(path), val_fraction, seed })
@@ -103,6 +98,10 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
     let path = find_model(&args.model)?;
     let file = ModelFile::read(&path)?;
     let data = open(&path, &file.card, args.data.data)?;
+    let warnings = data.warnings.iter().map(String::as_str).chain(plan::split_warning(&file.card, &data));
+    if !global.quiet {
+        warnings.for_each(|warning| output.line(&format!("warning: {warning}")));
+    }
     let device = device::choose(args.device.device)?;
     if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
         output.line(note);
@@ -122,6 +121,7 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         loader: &loader,
         normalization: card.normalization,
         classes: &card.classes,
+        independent_classes: card.independent_classes,
         device: &device.device,
     };
     let interrupt = Interrupt::listen()?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted};
-use crate::device::{self, DeviceChoice};
+use crate::device;
 use crate::interrupt::Interrupt;
 use crate::lr_find::{STEPS, find_learning_rate};
 use crate::observe::{ConsoleObserver, Output};
@@ -44,7 +44,7 @@ pub(super) struct TrainArgs {
     #[arg(long)]
     dry_run: bool,
     /// Try learning rates from low to high in a hundred steps, show the loss, and stop; nothing is written
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long, conflicts_with_all = ["dry_run", "fresh"])]
     lr_find: bool,
     #[command(flatten)]
     format: FormatArgs,
@@ -65,26 +65,6 @@ fn default_directory(recipe: &str, data: Option<&Path>) -> PathBuf {
     Path::new("runs").join(folder).join(name)
 }
 
-/// The range test for the learning rate.
-fn find_rate(
-    plan: &Plan,
-    choice: DeviceChoice,
-    format: FormatArgs,
-    global: GlobalArgs,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::listen()?;
-    let device = device::choose(choice)?;
-    if !global.quiet {
-        output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
-    }
-    let Some(found) = find_learning_rate(plan, &device.device, &|| interrupt.requested())? else {
-        return Ok(interrupted());
-    };
-    format.print(&found, ToString::to_string)?;
-    Ok(ExitCode::SUCCESS)
-}
-
 pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = recipe::load(&args.config, &args.set)?;
     let out = args.out.unwrap_or_else(|| default_directory(&loaded.name, args.data.data.as_deref()));
@@ -98,13 +78,21 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
         args.format.print(&plan.summary(), |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if args.lr_find {
-        return find_rate(&plan, args.device.device, args.format, global, output);
-    }
     // From here on Ctrl-C means: save, then stop.
     let interrupt = Interrupt::listen()?;
     let device = device::choose(args.device.device)?;
     plan.check_images(&|_| ())?;
+    if args.lr_find {
+        if !global.quiet {
+            device.note.iter().for_each(|note| output.line(note));
+            output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
+        }
+        let Some(found) = find_learning_rate(&plan, &device.device, &|| interrupt.requested())? else {
+            return Ok(interrupted());
+        };
+        args.format.print(&found, ToString::to_string)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // Nothing on disk is touched before all that can be wrong has been looked at.
     let directory = RunDirectory::open(&out, args.fresh)?;
     directory.check(&plan.recipe)?;

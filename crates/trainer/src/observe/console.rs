@@ -136,6 +136,8 @@ impl Observer for ConsoleObserver {
                 if split.starts_with("val") {
                     self.decisive = Some(mean_average_precision.map_or(("top-1", *top1), |mean| ("mAP", mean)));
                 }
+                let mean = mean_average_precision.map_or(String::new(), |mean| format!(", mAP {:.1}", 100.0 * mean));
+                let split = &format!("{split}{mean}");
                 self.row(&Row { epoch: *epoch, step: *step, loss: *loss, top1: Some(*top1), top5: Some(*top5), split });
             }
             Event::Skipped { num_images, names, .. } => self.output.line(&skipped(*num_images, names)),

@@ -109,6 +109,9 @@ impl Data {
         require(self.val_fraction > 0.0 && self.val_fraction < 1.0, "data.val_fraction", || {
             format!("`val_fraction` must be between 0 and 1, but is {}", self.val_fraction)
         })?;
+        require(self.sampling != Sampling::Repeated(0), "data.sampling", || {
+            "each image must come once or more: `{ repeated = 3 }`".to_owned()
+        })?;
         require(self.batch_size > 0, "data.batch_size", || "`batch_size` must be 1 or more".to_owned())?;
         // The network halves the image five times.
         require(self.image_size >= 32, "data.image_size", || {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::readable_path;
 use super::violation::{Violation, require};
+use crate::loss::Distillation;
 
 /// A network to learn from, arXiv:1503.02531. Every key has a default, timm's; without the section, and without `--teacher`,
 /// there is none.
@@ -28,7 +29,8 @@ pub struct Distill {
 
 impl Default for Distill {
     fn default() -> Self {
-        Self { teacher: None, temperature: 1.0, weight: 1.0, task_weight: 1.0 }
+        let Distillation { temperature, weight, task_weight } = Distillation::default();
+        Self { teacher: None, temperature, weight, task_weight }
     }
 }
 

@@ -190,9 +190,9 @@ impl Schedule {
             require((0.0..=1.0).contains(&from) && from < to && to <= 1.0, "schedule.noise", || {
                 format!("the noise must begin and end between 0 and 1, in this order, but is from {from} to {to}")
             })?;
-            // A rate of 0 or below would follow.
-            require(limit > 0.0 && limit <= 1.0, "schedule.noise.limit", || {
-                format!("`limit` must be above 0 and at most 1, but is {limit}")
+            // Above, rates below 0 would follow; far below, hardly a number that is drawn is small enough.
+            require((0.01..=1.0).contains(&limit), "schedule.noise.limit", || {
+                format!("`limit` must be from 0.01 to 1, but is {limit}")
             })?;
         }
         require(self.warmup_start.is_finite() && self.warmup_start >= 0.0, "schedule.warmup_start", || {

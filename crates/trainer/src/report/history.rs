@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::event::{Event, FinishReason};
+use crate::event::{EMA_SUFFIX, Event, FinishReason};
 use crate::observe::Line;
 
 /// A value at a time in the run.
@@ -137,7 +137,7 @@ impl History {
     pub fn decisive(&self) -> Option<&SplitCurves> {
         let named = |name: &str| self.splits.iter().find(|curves| curves.split == name);
         let measured = named("val").or(self.splits.first())?;
-        named(&format!("{}_ema", measured.split)).or(Some(measured))
+        named(&format!("{}{EMA_SUFFIX}", measured.split)).or(Some(measured))
     }
 
     /// Its best measurement, the first of equal ones.

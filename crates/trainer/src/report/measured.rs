@@ -19,7 +19,8 @@ pub(super) fn measured(measured: &Measured) -> Markup {
     let evaluation = &measured.evaluation;
     html! {
         (mistakes(measured))
-        (mixed_up(evaluation))
+        // Where images bear several labels nothing is taken for something else.
+        @if !evaluation.confusion.is_empty() { (mixed_up(evaluation)) }
         (classes(&evaluation.per_class))
         (calibration(evaluation))
     }
@@ -51,7 +52,7 @@ fn mistake(shown: &ShownMistake) -> Markup {
                 }
                 figcaption {
                     span.truth { (mistake.class) }
-                    span.taken { "taken for " b { (mistake.predicted) } }
+                    span.taken { "named " b { (mistake.predicted) } }
                     span.sure { (percent(mistake.probability)) " sure" }
                     span.file title=(mistake.image) { bdi { (short_name(&mistake.image)) } }
                 }

@@ -185,7 +185,8 @@ fn overview(report: &Report, names: &[String]) -> Markup {
                 thead {
                     tr {
                         th scope="col" { "run" }
-                        @for title in ["best top-1", "epoch", "images", "width", "parameters", "time"] {
+                        @let figure = report.runs.first().map_or("top-1", |run| run.history.figure_name());
+                        @for title in [&format!("best {figure}"), "epoch", "images", "width", "parameters", "time"] {
                             th.number scope="col" { (title) }
                         }
                         th scope="col" { "state" }
