@@ -370,6 +370,52 @@ mod tests {
         assert_eq!((set.train.len(), set.val.len(), set.warnings.len()), (2, 2, 0));
     }
 
+    /// Pictures that each bear their own label and, every second one, a third label too.
+    struct Several(Pictures);
+
+    impl ImageSource for Several {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn label(&self, index: usize) -> usize {
+            self.0.label(index)
+        }
+
+        fn labels(&self, index: usize) -> Vec<usize> {
+            let label = self.label(index);
+            if self.0.0[index].0.is_multiple_of(2) { vec![label, 2] } else { vec![label] }
+        }
+
+        fn is_multi_label(&self) -> bool {
+            true
+        }
+
+        fn name(&self, index: usize) -> String {
+            self.0.name(index)
+        }
+
+        fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
+            self.0.read(index)
+        }
+    }
+
+    #[test]
+    fn an_image_with_several_labels_does_not_begin_to_validate() {
+        let source = |pictures: &[(u64, usize)]| Arc::new(Several(Pictures(pictures.to_vec())));
+        for number in [2, 3] {
+            let set = DataSet {
+                train: source(&[(1, 0), (number, 0), (5, 0), (7, 1)]),
+                val: source(&[(1, 0), (9, 1)]),
+                ..split(&[], &[])
+            };
+            // Picture 1 trains, and another of its class validates in its place, if that has no other label.
+            let set = regrouped(set, 1);
+            let moved = pictures(set.val.as_ref());
+            assert!(moved.len() == 2 && !moved.contains(&1) && !moved.contains(&2), "{moved:?}");
+        }
+    }
+
     #[test]
     fn too_many_images_are_not_looked_at() {
         let train: Vec<(u64, usize)> = (0..MAX_REGROUPED_IMAGES as u64).map(|picture| (picture, 0)).collect();
@@ -378,7 +424,7 @@ mod tests {
         assert_eq!(
             set.warnings,
             [
-                "20001 images are too many to look for copies of the same picture before training (at most 20000): some may be on \
+                "5001 images are too many to look for copies of the same picture before training (at most 5000): some may be on \
               both sides of the split"
             ]
         );
