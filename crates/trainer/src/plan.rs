@@ -102,6 +102,8 @@ pub struct Inputs {
     pub weights: Option<PathBuf>,
     /// Takes the place of `distill.teacher`.
     pub teacher: Option<PathBuf>,
+    /// Whether the run has checkpoints to go on from: it then does without the weights that it began with.
+    pub resumes: bool,
 }
 
 fn read_teacher(distill: &Distill, classes: &[String]) -> anyhow::Result<Teacher> {
@@ -375,7 +377,10 @@ impl Plan {
         };
         let model = network(&recipe.model, data.classes.len());
         let finetune = recipe.finetune.as_ref();
-        let pretrained = finetune.map(|finetune| read_weights(finetune, &model, &data.classes)).transpose()?;
+        let is_gone = |finetune: &&Finetune| finetune.weights.as_ref().is_some_and(|weights| !weights.exists());
+        let needs_weights = |finetune: &&Finetune| !(inputs.resumes && is_gone(finetune));
+        let pretrained =
+            finetune.filter(needs_weights).map(|finetune| read_weights(finetune, &model, &data.classes)).transpose()?;
         let head_warmup = finetune.and_then(|finetune| finetune.head_warmup);
         let head_warmup_steps = head_warmup.map_or(0, |duration| duration.to_whole_steps(steps_per_epoch));
         if head_warmup_steps >= total_steps {

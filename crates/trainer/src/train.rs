@@ -125,7 +125,10 @@ impl<'a> Run<'a> {
                          Or start over with `--fresh`"
                     );
                 }
-                if progress.weights_fingerprint != weights_fingerprint(plan) {
+                // Weights that are gone are not needed any more.
+                let found = weights_fingerprint(plan);
+                let is_gone = found.is_none() && plan.recipe.finetune.is_some();
+                if progress.weights_fingerprint != found && !is_gone {
                     let given = plan.pretrained.as_ref().map_or("none".to_string(), Pretrained::place);
                     bail!(
                         "the weights are not those that this run began with: {given}\n\n\
@@ -393,6 +396,7 @@ pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trai
     let fresh = plan.model.init(&device.clone().autodiff());
     let model = match &plan.pretrained {
         Some(pretrained) => pretrained.load(fresh)?,
+        None if plan.recipe.finetune.is_some() => bail!("the weights to start from are gone"),
         None => fresh,
     };
     Ok(Trainee::new(model, plan.optimizer()).with_ema(plan.ema()))

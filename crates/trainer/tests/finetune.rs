@@ -147,6 +147,34 @@ fn weights_that_cannot_be_meant_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_run_goes_on_without_the_weights_that_it_began_with() {
+    let scene = scene_with_a_run();
+    let weights = std::fs::read(scene.path(&format!("first/{LAST}"))).expect("a model");
+    scene.write("weights.safetensors", weights);
+    let args = ["--weights", "weights.safetensors"];
+    scene.train("whole", &args);
+    scene.train("run", &args);
+    std::fs::remove_dir_all(scene.checkpoints("run").last().expect("a checkpoint")).expect("a folder");
+    std::fs::remove_file(scene.path("weights.safetensors")).expect("a file");
+    scene.train("run", &args);
+    assert!(scene.final_model("run") == scene.final_model("whole"));
+    let fresh = scene.run(&[
+        "train",
+        "--config",
+        "recipe.toml",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+        "--fresh",
+        "--weights",
+        "weights.safetensors",
+    ]);
+    let stderr = String::from_utf8_lossy(&fresh.stderr).into_owned();
+    assert!(!fresh.status.success() && stderr.contains("does not exist"), "{stderr}");
+}
+
+#[test]
 fn a_run_ends_when_evaluations_have_not_been_better_for_too_long_and_stays_ended() {
     let scene = Scene::new();
     // A rate of zero never gets better than its first evaluation.

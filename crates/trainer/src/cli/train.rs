@@ -12,7 +12,7 @@ use crate::lr_find::{STEPS, find_learning_rate};
 use crate::observe::{ConsoleObserver, Output};
 use crate::plan::{Inputs, Plan};
 use crate::recipe;
-use crate::run_directory::RunDirectory;
+use crate::run_directory::{self, RunDirectory};
 use crate::train::{Outcome, Surroundings, train};
 
 /// Arguments of `train`.
@@ -68,7 +68,10 @@ fn default_directory(recipe: &str, data: Option<&Path>) -> PathBuf {
 pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let loaded = recipe::load(&args.config, &args.set)?;
     let out = args.out.unwrap_or_else(|| default_directory(&loaded.name, args.data.data.as_deref()));
-    let plan = Plan::new(loaded.recipe, Inputs { data: args.data.data, weights: args.weights, teacher: args.teacher })?;
+    let resumes =
+        !args.fresh && run_directory::checkpoints(&out).read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let (data, weights, teacher) = (args.data.data, args.weights, args.teacher);
+    let plan = Plan::new(loaded.recipe, Inputs { data, weights, teacher, resumes })?;
     if !global.quiet {
         for warning in &plan.data.warnings {
             output.line(&format!("warning: {warning}"));
