@@ -94,11 +94,15 @@ fn a_run_of_any_recipe_that_is_killed_ends_as_the_run_that_was_never_killed() {
     let mut num_cut_off = 0;
     for number in 0..num_recipes() {
         let mut random = ChaCha8Rng::seed_from_u64(number);
-        let drawn: Vec<&str> = CHOICES
+        let mut drawn: Vec<&str> = CHOICES
             .iter()
             .flat_map(|choices| choices.choose(&mut random).expect("a choice").split(';'))
             .filter(|change| !change.is_empty())
             .collect();
+        // The one pair that is refused.
+        if drawn.contains(&"train.class_weights=balanced") {
+            drawn.retain(|change| *change != "data.sampling=balanced");
+        }
         let changes: Vec<&str> = drawn.iter().flat_map(|change| ["--set", change]).collect();
         for out in ["whole", "run"] {
             if scene.path(out).exists() {
