@@ -226,7 +226,7 @@ impl TarSource {
             classes: layout.classes,
             warnings: layout.warnings,
             has_own_split: layout.has_own_split,
-            is_multi_label: false,
+            known_readable: false,
         })
     }
 
@@ -247,7 +247,7 @@ impl TarSource {
             classes: layout.classes,
             warnings: layout.warnings,
             has_own_split: layout.has_own_split,
-            is_multi_label: false,
+            known_readable: false,
         })
     }
 }

@@ -259,7 +259,7 @@ mod tests {
             description: String::new(),
             warnings: Vec::new(),
             has_own_split: true,
-            is_multi_label: false,
+            known_readable: false,
         };
         let done = std::cell::Cell::new(0);
         let report = check_parts(&data, &DecodeLimits::default(), 0, &|count| done.set(count));

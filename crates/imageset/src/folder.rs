@@ -59,7 +59,7 @@ pub(crate) fn open(root: &Path, options: &OpenOptions) -> Result<DataSet, Source
         classes: layout.classes,
         warnings: layout.warnings,
         has_own_split: layout.has_own_split,
-        is_multi_label: false,
+        known_readable: false,
     })
 }
 

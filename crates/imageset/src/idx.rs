@@ -308,7 +308,7 @@ pub(crate) fn build(
         let file = val.images_path.file_name().unwrap_or_default().to_string_lossy();
         let description = format!("{what}, `{file}` for validation");
         let (train, val) = (train.source(), val.source());
-        return Ok(DataSet { classes, train, val, description, warnings, has_own_split: true, is_multi_label: false });
+        return Ok(DataSet { classes, train, val, description, warnings, has_own_split: true, known_readable: false });
     }
     let (mut train_rows, mut val_rows, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for (class, rows) in classes.iter().zip(&rows_of_class) {
@@ -324,7 +324,7 @@ pub(crate) fn build(
     warnings.extend(single_image_warning(&single));
     let description = format!("{what}, {}", split_rule(options.val_fraction, options.seed));
     let (train, val) = (train.rows(train_rows), train.rows(val_rows));
-    Ok(DataSet { classes, train, val, description, warnings, has_own_split: false, is_multi_label: false })
+    Ok(DataSet { classes, train, val, description, warnings, has_own_split: false, known_readable: false })
 }
 
 #[cfg(test)]

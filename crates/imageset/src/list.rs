@@ -456,7 +456,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, Source
     let (train, val) = (part(false), part(true));
     let several = if is_multi_label { " of images with any number of labels" } else { "" };
     let description = format!("list `{root}`{several}, {split}");
-    Ok(DataSet { classes, train, val, description, warnings, has_own_split, is_multi_label })
+    Ok(DataSet { classes, train, val, description, warnings, has_own_split, known_readable: false })
 }
 
 /// All labels of the images of a part.
@@ -641,7 +641,7 @@ mod tests {
             assert_eq!(set.classes, ["zebra", "Ähre"], "{name}");
             assert_eq!(listed(&dir, set.train.as_ref()), [image(&[0], "a/1.jpg"), image(&[1], "4")]);
             assert_eq!(listed(&dir, set.val.as_ref()), [image(&[0], "b/ü 3.png")]);
-            assert_eq!((set.has_own_split, set.is_multi_label, set.train.is_multi_label()), (true, false, false));
+            assert_eq!((set.has_own_split, set.train.is_multi_label()), (true, false));
             let root = dir.path().join(name);
             let root = root.display();
             assert_eq!(set.description, format!("list `{root}`, `val` for validation"));
@@ -695,7 +695,7 @@ mod tests {
                 [image(&[1, 0], "a/1.jpg"), image(&[0], "a/2.jpg"), image(&[1], "4")]
             );
             assert_eq!(set.train.label(0), 1);
-            assert!(set.is_multi_label && set.train.is_multi_label() && set.val.is_multi_label());
+            assert!(set.train.is_multi_label() && set.val.is_multi_label());
             assert!(
                 set.description.contains("list.") && set.description.contains(" with any number of labels, all for")
             );
@@ -717,7 +717,7 @@ mod tests {
             ("list.json", r#"[{"path":"a/1.jpg","label":[1]},{"path":"a/2.jpg","label":"10","split":null}]"#, false),
         ] {
             let set = open(name, list).unwrap();
-            assert_eq!((set.is_multi_label, set.classes.len()), (is_multi_label, 2), "{list}");
+            assert_eq!((set.train.is_multi_label(), set.classes.len()), (is_multi_label, 2), "{list}");
         }
         let set = open("list.csv", "path,labels,split\na/1.jpg,b|a,train\na/2.jpg,,val\n").unwrap();
         assert_eq!((set.val.labels(0), set.val.label(0)), (vec![], 0));

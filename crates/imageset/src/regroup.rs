@@ -49,6 +49,7 @@ impl DataSet {
         let places = |part: usize| (0..parts[part].len()).map(move |index| (part, index));
         let all = Picked { places: places(0).chain(places(1)).collect(), parts: parts.clone() };
         let looks = looks(&all, limits, threads, progress);
+        self.known_readable = looks.iter().all(Option::is_some);
         let mut split = Split::new(&all, &looks);
         split.regroup();
         self.warnings.extend(split.warnings(&self.classes));
@@ -271,7 +272,7 @@ mod tests {
             description: String::new(),
             warnings: Vec::new(),
             has_own_split: false,
-            is_multi_label: false,
+            known_readable: false,
         }
     }
 
@@ -296,6 +297,8 @@ mod tests {
         let done = Cell::new(0);
         let set = set.without_duplicates_across(&DecodeLimits::default(), 2, &|count| done.set(count));
         assert!(Arc::ptr_eq(&train, &set.train) && set.warnings.is_empty());
+        assert!(!set.known_readable, "two images are not readable");
+        assert!(regrouped(split(&[(1, 0), (2, 1)], &[(3, 0)]), 0).known_readable);
         assert_eq!(done.get(), 8);
     }
 

@@ -127,8 +127,8 @@ pub struct DataSet {
     pub warnings: Vec<String>,
     /// Whether the two parts are those that the data set came with, rather than drawn from one.
     pub has_own_split: bool,
-    /// Whether an image may have any number of labels.
-    pub is_multi_label: bool,
+    /// Whether every image was decoded once and was good; false if nobody has looked.
+    pub known_readable: bool,
 }
 
 impl fmt::Debug for DataSet {
@@ -140,7 +140,7 @@ impl fmt::Debug for DataSet {
             .field("description", &self.description)
             .field("warnings", &self.warnings)
             .field("has_own_split", &self.has_own_split)
-            .field("is_multi_label", &self.is_multi_label)
+            .field("known_readable", &self.known_readable)
             .finish()
     }
 }

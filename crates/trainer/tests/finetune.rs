@@ -2,13 +2,11 @@
 
 mod scene;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 
-use burn::tensor::TensorData;
 use insta::assert_snapshot;
-use scene::Scene;
+use scene::{Scene, tensors};
 use trainer::finetune::stages_to_head;
 
 /// The scene with a finished run in `first`, and images of two other classes in `birds`.
@@ -17,11 +15,6 @@ fn scene_with_a_run() -> Scene {
     scene.photos("birds", &["robin", "wren"], 8, 2);
     scene.train("first", &[]);
     scene
-}
-
-fn tensors(path: &Path) -> BTreeMap<String, TensorData> {
-    let bytes = std::fs::read(path).expect("a model file");
-    trainer::weights::decode(path, &bytes).expect("safetensors").into_iter().collect()
 }
 
 /// Names of the tensors that differ, but for the counters of batches.

@@ -4,15 +4,9 @@
 mod scene;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use insta::assert_snapshot;
-use scene::Scene;
-
-fn tensors(path: &Path) -> BTreeMap<String, burn::tensor::TensorData> {
-    let bytes = std::fs::read(path).expect("a model file");
-    trainer::weights::decode(path, &bytes).expect("safetensors").into_iter().collect()
-}
+use scene::{Scene, tensors};
 
 /// Tensors of the last checkpoint of a run; its card names the recipe and differs with it.
 fn last_tensors(scene: &Scene, out: &str) -> BTreeMap<String, burn::tensor::TensorData> {

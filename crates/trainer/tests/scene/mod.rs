@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test crate uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -160,6 +161,12 @@ impl Scene {
             })
             .collect()
     }
+}
+
+/// Tensors of a model file by name.
+pub fn tensors(path: &Path) -> BTreeMap<String, burn::tensor::TensorData> {
+    let bytes = std::fs::read(path).expect("a model file");
+    trainer::weights::decode(path, &bytes).expect("safetensors").into_iter().collect()
 }
 
 /// A noisy 40×36 picture in the colour of its class.
