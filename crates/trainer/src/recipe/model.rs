@@ -14,7 +14,8 @@ pub struct Model {
     pub width: f64,
     /// The number of classes; taken from the data if absent.
     pub num_classes: Option<usize>,
-    /// The probability with which a feature in front of the classifier is dropped in training.
+    /// The probability with which a feature in front of the classifier is dropped in training. Stochastic depth is not offered: none
+    /// of the published networks has it.
     pub dropout: f64,
     /// The stride of the first convolution: 2 as published, 1 for images of about 32 pixels.
     pub stem_stride: usize,
