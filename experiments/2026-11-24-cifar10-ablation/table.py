@@ -10,7 +10,7 @@ def final(run):
     """Top-1 of the last step: of the average of the weights if there is one."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     evals = [line for line in lines if line["event"] == "eval"]
-    last = max(line["step"] for line in evals)
+    last = max((line["step"] for line in evals), default=0)
     found = {line["split"]: line["top1"] for line in evals if line["step"] == last}
     return last, found
 
