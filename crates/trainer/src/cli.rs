@@ -6,6 +6,7 @@ mod bench;
 mod completions;
 mod data;
 mod eval;
+mod import;
 mod inspect;
 mod predict;
 mod report;
@@ -45,6 +46,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure a model: top-1, top-5, loss, figures of each class, confusions, calibration, surest mistakes
     Eval(eval::EvalArgs),
+    /// Make a model file of weights that timm or PyTorch wrote
+    Import(import::ImportArgs),
     /// Average the weights of checkpoints into one model file
     Average(average::AverageArgs),
     /// Classify image files
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Train(train)) {
         Command::Train(args) => train::run(args, global, &output),
         Command::Eval(args) => eval::run(args, global, &output),
+        Command::Import(args) => import::run(args),
         Command::Average(args) => average::run(args),
         Command::Predict(args) => predict::run(args, global, &output),
         Command::Inspect(args) => inspect::run(args),

@@ -6,8 +6,9 @@ use anyhow::{Context, bail};
 use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
 
 use crate::checkpoint::find_model;
+use crate::import::{Hints, import};
 use crate::recipe::MOST_FROZEN_STAGES;
-use crate::weights::ModelFile;
+use crate::weights::{ModelFile, WeightsError};
 
 /// What depends on the number of classes.
 pub(crate) const CLASSIFIER: &str = "classifier.";
@@ -32,7 +33,13 @@ impl Pretrained {
         let path = find_model(path).context("cannot start from the weights")?;
         let bytes = fs_err::read(&path)?;
         let fingerprint = blake3::hash(&bytes).to_hex().to_string();
-        let file = ModelFile::parse(&path, &bytes).context("cannot start from the weights")?;
+        let file = match ModelFile::parse(&path, &bytes) {
+            // Weights of another program: their classifier is replaced, so the names of their classes do not matter.
+            Err(WeightsError::NoCard { .. } | WeightsError::Damaged { .. }) => {
+                import(&path, &bytes, Hints::default()).context("cannot start from the weights")?.model
+            }
+            file => file.context("cannot start from the weights")?,
+        };
         let (card, found) = (&file.card, file.card.config());
         if (found.width, found.stem_stride) != (model.width, model.stem_stride) {
             bail!(

@@ -20,6 +20,8 @@ pub mod evaluate;
 pub mod event;
 pub mod feed;
 pub mod finetune;
+pub mod foreign;
+pub mod import;
 pub mod interrupt;
 pub mod loss;
 pub mod lr_find;

@@ -220,6 +220,17 @@ impl ModelFile {
         Ok(Self { path: path.to_path_buf(), card, tensors })
     }
 
+    /// A model file that is to be written; `path` is where its tensors came from, for messages.
+    pub fn new(path: &Path, card: ModelCard, tensors: Vec<NamedTensor>) -> Self {
+        Self { path: path.to_path_buf(), card, tensors }
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> anyhow::Result<Vec<u8>> {
+        let tensors: Vec<_> = self.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.data.clone())).collect();
+        encode(&tensors, Some(&self.card)).map_err(anyhow::Error::msg)
+    }
+
     /// The tensors alone.
     pub fn into_tensors(self) -> Vec<NamedTensor> {
         self.tensors

@@ -15,6 +15,8 @@ fn help_is_what_it_was() {
         "predict",
         "inspect",
         "report",
+        "import",
+        "average",
         "data",
         "data check",
         "data stats",

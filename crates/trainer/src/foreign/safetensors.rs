@@ -1,0 +1,91 @@
+//! Safetensors files of other programs: any names, more types than our own have.
+
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use super::element::{ByteOrder, Element};
+use super::shown::shown;
+use super::tensor::{MAX_NUMBERS, MAX_RANK, TensorError};
+use super::{Entry, Numbers};
+
+/// Bytes of the header. That of the largest network here has 300,000.
+const MAX_HEADER: u64 = 16 << 20;
+
+/// Why a safetensors file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SafetensorsError {
+    /// The header is too long to be one.
+    #[error("its header says that it has {bytes} bytes; no file of weights has more than {MAX_HEADER}")]
+    Header {
+        /// Bytes that it says it has.
+        bytes: u64,
+    },
+    /// Cut short, or its header is wrong.
+    #[error("it is not a whole safetensors file: {reason}\n\nhint: get the file again")]
+    Damaged {
+        /// What the reader said.
+        reason: String,
+    },
+    /// One of its tensors.
+    #[error("tensor {name} cannot be read")]
+    Tensor {
+        /// The tensor, in backticks.
+        name: String,
+        /// Why.
+        source: TensorError,
+    },
+}
+
+/// Whether the bytes begin as a header does.
+pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+    // The first seven of the eight bytes of the length say little; the brace behind them says much.
+    bytes.get(8) == Some(&b'{') && bytes[6..8] == [0, 0]
+}
+
+/// All tensors, by name.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Entry<Numbers>>, SafetensorsError> {
+    let damaged = |error: safetensors::SafeTensorError| SafetensorsError::Damaged { reason: error.to_string() };
+    if let Some((length, _)) = bytes.split_first_chunk::<8>() {
+        let length = u64::from_le_bytes(*length);
+        if length > MAX_HEADER {
+            return Err(SafetensorsError::Header { bytes: length });
+        }
+    }
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let mut names = file.names();
+    names.sort_unstable();
+    let mut left = MAX_NUMBERS;
+    names
+        .into_iter()
+        .map(|name| {
+            let view = file.tensor(name).map_err(damaged)?;
+            let wrong = |source| SafetensorsError::Tensor { name: shown(name), source };
+            if view.shape().len() > MAX_RANK {
+                return Err(wrong(TensorError::Dimensions { count: view.shape().len() }));
+            }
+            let count: u64 = view.shape().iter().map(|length| *length as u64).product();
+            left = left.checked_sub(count).ok_or_else(|| wrong(TensorError::TooLarge))?;
+            let unread = || wrong(TensorError::Type { name: view.dtype().to_string() });
+            let element = element(view.dtype()).ok_or_else(unread)?;
+            let values = element.numbers(view.data(), ByteOrder::Little).ok_or_else(unread)?;
+            Ok(Entry { name: name.to_string(), value: Numbers { shape: view.shape().to_vec(), element, values } })
+        })
+        .collect()
+}
+
+fn element(dtype: Dtype) -> Option<&'static Element> {
+    Element::named(match dtype {
+        Dtype::F32 => "float32",
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        Dtype::F64 => "float64",
+        Dtype::I64 => "int64",
+        Dtype::I32 => "int32",
+        Dtype::I16 => "int16",
+        Dtype::I8 => "int8",
+        Dtype::U32 => "uint32",
+        Dtype::U16 => "uint16",
+        Dtype::U8 => "uint8",
+        Dtype::BOOL => "bool",
+        _ => return None,
+    })
+}

@@ -1,0 +1,372 @@
+//! From the objects of a file to the tensors of one network: which dictionary holds them, and what does not belong to it.
+
+use std::collections::HashMap;
+
+use super::Entry;
+use super::object::{Object, ObjectId, Objects};
+use super::shown::{listed, shown};
+
+/// Keys under which programs keep the weights, the first that is there is read. Averages come first: they are what was
+/// measured and published.
+const KEYS: &[&str] = &[
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "model_ema_state_dict",
+    "ema_model",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "module",
+    "weights",
+    "params",
+];
+/// How many of the keys above are averages.
+const NUM_AVERAGES: usize = 6;
+
+/// Put in front of every name by wrappers: distributed training, `torch.compile`, a module inside of a training class.
+const PREFIXES: &[&str] = &["module.", "_orig_mod.", "model.", "net.", "network."];
+
+/// Last parts of names that a profiler leaves behind.
+const PROFILER: &[&str] = &["total_ops", "total_params"];
+/// Counter of `torch.optim.swa_utils.AveragedModel`.
+const AVERAGED: &str = "n_averaged";
+
+/// Last parts of names that are tensors of the networks here.
+const TENSOR_NAMES: &[&str] = &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+
+/// Dictionaries inside of each other that are looked into.
+const MAX_NESTING: usize = 3;
+
+/// Why no weights were found.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDictError {
+    /// `torch.save(model)`.
+    #[error(
+        "it holds a whole object of the class {class}, which only its own Python code can open, and not its weights alone\n\n\
+         hint: save them with `torch.save(model.state_dict(), \"weights.pth\")`"
+    )]
+    WholeModule {
+        /// The class, in backticks.
+        class: String,
+    },
+    /// Anything but a dictionary.
+    #[error(
+        "it holds {what} and not a dictionary of tensors\n\n\
+         hint: save the weights with `torch.save(model.state_dict(), \"weights.pth\")`"
+    )]
+    NotADictionary {
+        /// What there is.
+        what: String,
+    },
+    /// A dictionary without any.
+    #[error(
+        "no dictionary of tensors is in it; its keys are {keys}\n\n\
+         hint: save the weights with `torch.save(model.state_dict(), \"weights.pth\")`"
+    )]
+    NoTensors {
+        /// The keys, in backticks.
+        keys: String,
+    },
+    /// More than one, under keys that say nothing.
+    #[error("it holds several sets of tensors\n\nhint: name one of {keys}")]
+    Several {
+        /// The keys, in backticks.
+        keys: String,
+    },
+    /// The key that was asked for.
+    #[error("it has no set of tensors under {key}{choices}")]
+    NoSuchKey {
+        /// The key, in backticks.
+        key: String,
+        /// A hint with those that there are.
+        choices: String,
+    },
+    /// A tensor that only another program's code could make.
+    #[error(
+        "tensor {name} is made by {function}, which is not read\n\n\
+         hint: save it in Python as an ordinary tensor"
+    )]
+    ForeignTensor {
+        /// The tensor, in backticks.
+        name: String,
+        /// The function, in backticks.
+        function: String,
+    },
+}
+
+/// The dictionary that was chosen.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// The keys that lead to it, joined by dots; `None` if the file is the dictionary.
+    pub(crate) key: Option<String>,
+    /// Keys of other sets of tensors.
+    pub(crate) other_keys: Vec<String>,
+    /// Its tensors in order.
+    pub(crate) entries: Vec<Entry<ObjectId>>,
+    /// Sentences on what was done.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Finds the weights below `root`, or below `key` of it.
+pub(crate) fn choose(objects: &Objects, root: ObjectId, key: Option<&str>) -> Result<Chosen, StateDictError> {
+    let mut search = Search { objects, holds: HashMap::new() };
+    let top = search.sets(root);
+    let mut path = Vec::new();
+    let mut place = root;
+    if let Some(key) = key {
+        let found = search.find(root, key).filter(|id| search.holds(*id, MAX_NESTING));
+        place = found.ok_or_else(|| StateDictError::NoSuchKey {
+            key: shown(key),
+            choices: match top.as_slice() {
+                [] => String::new(),
+                sets => format!("\n\nhint: name one of {}", listed(&names(sets))),
+            },
+        })?;
+        path.push(key);
+    }
+    for _ in 0..MAX_NESTING {
+        let sets = search.sets(place);
+        let known = KEYS.iter().find_map(|key| sets.iter().find(|(name, _)| name == key));
+        let (name, inside) = match (known, sets.as_slice()) {
+            (Some(set), _) => *set,
+            (None, _) if search.has_tensors(place) => break,
+            (None, [only]) => *only,
+            (None, []) => return Err(search.nothing(place)),
+            (None, sets) => return Err(StateDictError::Several { keys: listed(&names(sets)) }),
+        };
+        path.push(name);
+        place = inside;
+    }
+    if !search.has_tensors(place) {
+        return Err(search.nothing(place));
+    }
+    let first = path.first().copied();
+    let other_keys: Vec<_> =
+        top.iter().filter(|(name, _)| Some(*name) != first).map(|(name, _)| (*name).to_string()).collect();
+    let mut notes = Vec::new();
+    if let Some(first) = first {
+        let kind = if KEYS[..NUM_AVERAGES].contains(&first) { ", an average of the weights" } else { "" };
+        notes.push(format!("the weights are those under {}{kind}", shown(&path.join("."))));
+    }
+    if !other_keys.is_empty() {
+        notes.push(format!("other sets of tensors in the file: {}", listed(&other_keys)));
+    }
+    let entries = entries(objects, place, &mut notes)?;
+    let key = if path.is_empty() { None } else { Some(path.join(".")) };
+    Ok(Chosen { key, other_keys, entries, notes })
+}
+
+struct Search<'o> {
+    objects: &'o Objects,
+    /// What was found out before, so that a dictionary that occurs a million times is looked into once.
+    holds: HashMap<(ObjectId, usize), bool>,
+}
+
+fn names<'s>(sets: &[(&'s str, ObjectId)]) -> Vec<&'s str> {
+    sets.iter().map(|(name, _)| *name).collect()
+}
+
+impl<'o> Search<'o> {
+    /// The pairs of a dictionary whose keys are strings.
+    fn named(&self, id: ObjectId) -> impl Iterator<Item = (&'o str, ObjectId)> + use<'o> {
+        let objects = self.objects;
+        let pairs = objects.pairs(id).unwrap_or_default();
+        pairs.iter().filter_map(|(key, value)| Some((objects.text(*key)?, *value)))
+    }
+
+    fn has_tensors(&mut self, id: ObjectId) -> bool {
+        self.holds(id, 0)
+    }
+
+    /// Whether it is a dictionary with tensors, or with such a dictionary under a known key at most `nesting` deeper.
+    fn holds(&mut self, id: ObjectId, nesting: usize) -> bool {
+        if let Some(known) = self.holds.get(&(id, nesting)) {
+            return *known;
+        }
+        let objects = self.objects;
+        let holds = self.named(id).any(|(key, value)| match objects.get(value) {
+            Object::Tensor(_) | Object::Opaque { of_tensor: true, .. } => true,
+            Object::Dict(_) => nesting > 0 && KEYS.contains(&key) && self.holds(value, nesting - 1),
+            _ => false,
+        });
+        self.holds.insert((id, nesting), holds);
+        holds
+    }
+
+    /// The sets of tensors right below, by name.
+    fn sets(&mut self, id: ObjectId) -> Vec<(&'o str, ObjectId)> {
+        let mut places = HashMap::new();
+        let mut sets: Vec<(&str, ObjectId)> = Vec::new();
+        for (name, value) in self.named(id) {
+            if !self.holds(value, MAX_NESTING - 1) {
+                continue;
+            }
+            match places.get(name) {
+                Some(place) => sets[*place] = (name, value),
+                None => {
+                    places.insert(name, sets.len());
+                    sets.push((name, value));
+                }
+            }
+        }
+        sets
+    }
+
+    /// What is under `key`, or under its parts between dots.
+    fn find(&self, root: ObjectId, key: &str) -> Option<ObjectId> {
+        let last = |id, key: &str| self.named(id).filter(|(name, _)| *name == key).last().map(|(_, value)| value);
+        last(root, key).or_else(|| {
+            let parts: Vec<_> = key.split('.').take(MAX_NESTING + 1).collect();
+            parts.iter().try_fold(root, |id, part| last(id, part))
+        })
+    }
+
+    /// The reason why there is nothing below `id`.
+    fn nothing(&self, id: ObjectId) -> StateDictError {
+        let whole = |id| match self.objects.get(id) {
+            Object::Opaque { made_by, state: Some(state), .. } => {
+                let keys: Vec<_> = self.named(*state).map(|(name, _)| name).collect();
+                let is_module = keys.contains(&"_modules") && keys.contains(&"_parameters");
+                is_module.then(|| shown(&self.objects.global(*made_by).path))
+            }
+            _ => None,
+        };
+        if let Some(class) = whole(id).or_else(|| self.named(id).find_map(|(_, value)| whole(value))) {
+            return StateDictError::WholeModule { class };
+        }
+        match self.objects.get(id) {
+            Object::Dict(pairs) if pairs.is_empty() => {
+                StateDictError::NotADictionary { what: "an empty dictionary".to_string() }
+            }
+            Object::Dict(_) => {
+                let keys: Vec<_> = self.named(id).map(|(name, _)| name).collect();
+                StateDictError::NoTensors {
+                    keys: if keys.is_empty() { "no strings".to_string() } else { listed(&keys) },
+                }
+            }
+            Object::Opaque { made_by, .. } => {
+                let class = shown(&self.objects.global(*made_by).path);
+                StateDictError::NotADictionary { what: format!("an object of {class}") }
+            }
+            other => StateDictError::NotADictionary { what: other.noun().to_string() },
+        }
+    }
+}
+
+/// The tensors of a dictionary; what else is in it is noted.
+fn entries(objects: &Objects, id: ObjectId, notes: &mut Vec<String>) -> Result<Vec<Entry<ObjectId>>, StateDictError> {
+    let mut places = HashMap::new();
+    let mut all: Vec<(&str, ObjectId)> = Vec::new();
+    let mut unnamed = 0;
+    for (key, value) in objects.pairs(id).unwrap_or_default() {
+        let Some(name) = objects.text(*key) else {
+            unnamed += 1;
+            continue;
+        };
+        // As in Python: the place of the first, the value of the last.
+        match places.get(name) {
+            Some(place) => all[*place] = (name, *value),
+            None => {
+                places.insert(name, all.len());
+                all.push((name, *value));
+            }
+        }
+    }
+    let mut entries = Vec::new();
+    let mut left_out = Vec::new();
+    for (name, value) in all {
+        match objects.get(value) {
+            Object::Tensor(_) => entries.push(Entry { name: name.to_string(), value }),
+            Object::Opaque { made_by, of_tensor, .. } => {
+                let function = &objects.global(*made_by).path;
+                let last = name.rsplit('.').next().unwrap_or(name);
+                let of_arrays = ["torch.", "numpy."].iter().any(|package| function.starts_with(package));
+                if *of_tensor || of_arrays || TENSOR_NAMES.contains(&last) {
+                    return Err(StateDictError::ForeignTensor { name: shown(name), function: shown(function) });
+                }
+                left_out.push(name);
+            }
+            _ => left_out.push(name),
+        }
+    }
+    if unnamed > 0 {
+        notes.push(format!("left out {unnamed} entries whose keys are not strings"));
+    }
+    if !left_out.is_empty() {
+        notes.push(format!("left out {} entries that are not tensors: {}", left_out.len(), listed(&left_out)));
+    }
+    Ok(entries)
+}
+
+/// Drops what a profiler or an average left behind and takes off what every name begins with.
+pub(crate) fn tidy<T>(mut entries: Vec<Entry<T>>, notes: &mut Vec<String>) -> Vec<Entry<T>> {
+    let before = entries.len();
+    entries.retain(|entry| !PROFILER.contains(&entry.name.rsplit('.').next().unwrap_or_default()));
+    if entries.len() < before {
+        let count = before - entries.len();
+        notes.push(format!("left out {count} counters of a profiler, `total_ops` and `total_params`"));
+    }
+    let before = entries.len();
+    entries.retain(|entry| entry.name != AVERAGED);
+    if entries.len() < before {
+        notes.push(format!("left out `{AVERAGED}`, the counter of an averaged model"));
+    }
+    let mut taken = String::new();
+    // Each pass shortens every name, so it ends.
+    while let Some(prefix) = PREFIXES.iter().find(|prefix| {
+        let behind = |entry: &Entry<T>| entry.name.strip_prefix(**prefix).is_some_and(|rest| !rest.is_empty());
+        !entries.is_empty() && entries.iter().all(behind)
+    }) {
+        for entry in &mut entries {
+            entry.name.drain(..prefix.len());
+        }
+        taken.push_str(prefix);
+        if taken.len() > 64 {
+            break;
+        }
+    }
+    if !taken.is_empty() {
+        notes.push(format!("took `{taken}` off the front of every name"));
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tidied(names: &[&str]) -> (Vec<String>, Vec<String>) {
+        let entries = names.iter().map(|name| Entry { name: (*name).to_string(), value: () }).collect();
+        let mut notes = Vec::new();
+        let names = tidy(entries, &mut notes).into_iter().map(|entry| entry.name).collect();
+        (names, notes)
+    }
+
+    #[test]
+    fn a_prefix_goes_only_if_all_names_have_it() {
+        assert_eq!(tidied(&["module.a", "module.b"]).0, ["a", "b"]);
+        assert_eq!(tidied(&["module.a", "b"]).0, ["module.a", "b"]);
+        assert_eq!(tidied(&["module.", "module.b"]).0, ["module.", "module.b"]);
+        assert_eq!(tidied(&["_orig_mod.module.a", "_orig_mod.module.b"]).0, ["a", "b"]);
+        assert_eq!(tidied(&["moduleX", "module.b"]).0, ["moduleX", "module.b"]);
+    }
+
+    #[test]
+    fn counters_of_profilers_and_averages_go_first() {
+        let (names, notes) = tidied(&["n_averaged", "module.a", "module.total_ops", "total_params"]);
+        assert_eq!(names, ["a"]);
+        assert_eq!(notes.len(), 3, "{notes:?}");
+    }
+
+    #[test]
+    fn averages_are_the_first_keys() {
+        for (place, key) in KEYS.iter().enumerate() {
+            assert_eq!(key.contains("ema"), place < NUM_AVERAGES, "{key}");
+        }
+    }
+}
