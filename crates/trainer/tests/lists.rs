@@ -75,9 +75,9 @@ fn images_with_several_labels_are_trained_measured_and_predicted_as_questions_of
 fn what_goes_with_one_label_only_is_refused_for_several() {
     let scene = scene_with_several_labels();
     for (change, message) in [
-        ("train.class_weights=balanced", "`train.class_weights` is for images of one class each"),
-        ("data.sampling=balanced", "images with several labels cannot be balanced by class"),
-        ("distill={temperature=2}", "a teacher is learned from where classes are alternatives"),
+        ("train.class_weights=balanced", "`train.class_weights` weighs the one class of each image"),
+        ("data.sampling=balanced", "counts the one class of each image"),
+        ("distill={temperature=2}", "learns from a teacher which one class an image is of"),
     ] {
         let args = ["train", "--config", "recipe.toml", "--data", "list.csv", "--dry-run", "--set", change];
         let output = scene.run(&args);
