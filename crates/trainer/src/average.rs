@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use burn::tensor::{DType, TensorData};
+use ghostnet::NamedTensor;
 
-use crate::weights::{ModelCard, ModelFile, encode};
+use crate::weights::{ModelCard, ModelFile};
 
 /// Averages model files, each alike, in the order of their training: what is no weight, and the card, is the last one's.
 ///
 /// Running statistics of norms are averaged too, as timm's `avg_checkpoints.py` does.
-pub fn average(paths: &[PathBuf]) -> anyhow::Result<(Vec<(String, TensorData)>, ModelCard)> {
-    let Some((last, others)) = paths.split_last() else { bail!("there is nothing to average") };
-    let last = ModelFile::read(last)?;
+pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
+    let Some((last_path, others)) = paths.split_last() else { bail!("there is nothing to average") };
+    let last = ModelFile::read(last_path)?;
     let card = last.card.clone();
     let mut sums: Vec<(String, TensorData, Option<Vec<f64>>)> = last
         .into_tensors()
@@ -43,17 +44,11 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<(Vec<(String, TensorData)>, 
     }
     let count = paths.len() as f64;
     let tensors = sums.into_iter().map(|(name, data, sum)| match sum {
-        None => (name, data),
+        None => NamedTensor { name, data },
         Some(sum) => {
             let mean: Vec<f32> = sum.into_iter().map(|sum| (sum / count) as f32).collect();
-            (name, TensorData::new(mean, data.shape().clone()))
+            NamedTensor { name, data: TensorData::new(mean, data.shape().clone()) }
         }
     });
-    Ok((tensors.collect(), card))
-}
-
-/// The bytes of the model file that averages others.
-pub fn average_file(paths: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
-    let (tensors, card) = average(paths)?;
-    encode(&tensors, Some(&card)).map_err(anyhow::Error::msg)
+    Ok(ModelFile::new(last_path, card, tensors.collect()))
 }

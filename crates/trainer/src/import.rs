@@ -73,9 +73,14 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
         .tensors
         .into_iter()
         .map(|tensor| {
+            let is_count = tensor.name.ends_with(".num_batches_tracked");
             let data = match tensor.values {
                 Values::F32(values) => TensorData::new(values, tensor.shape),
-                Values::I64(values) => TensorData::new(values, tensor.shape),
+                Values::I64(values) if is_count => TensorData::new(values, tensor.shape),
+                // Weights that somebody kept as whole numbers.
+                Values::I64(values) => {
+                    TensorData::new(values.into_iter().map(|value| value as f32).collect::<Vec<_>>(), tensor.shape)
+                }
             };
             NamedTensor { name: tensor.name, data }
         })

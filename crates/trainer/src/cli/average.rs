@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 use serde::Serialize;
 
 use super::FormatArgs;
-use crate::average::average_file;
+use crate::average::average;
 use crate::checkpoint::last_models;
 use crate::run_directory;
 
@@ -41,7 +41,7 @@ pub(super) fn run(args: AverageArgs) -> anyhow::Result<ExitCode> {
     for path in &args.models {
         averaged.extend(last_models(path, args.last.map(|last| last as usize))?);
     }
-    run_directory::replace(&args.out, &average_file(&averaged)?)
+    run_directory::replace(&args.out, &average(&averaged)?.encode()?)
         .with_context(|| format!("cannot write `{}`", args.out.display()))?;
     args.format.print(&Averaged { model: args.out, averaged }, |averaged| {
         let mut text = format!("{}: the average of", averaged.model.display());
