@@ -51,7 +51,8 @@ fn a_network_learns_from_a_teacher_and_goes_on_only_with_the_same_one() {
         ];
         scene.command(&[&args[..], &longer[2..]].concat()).spawn().expect("the program starts")
     };
-    while !scene.path("long/checkpoints/step-00000002").exists() {
+    // A program that fails must end the test, and not keep it waiting.
+    while !scene.path("long/checkpoints/step-00000002").exists() && child.try_wait().expect("a status").is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     child.kill().expect("SIGKILL");

@@ -107,7 +107,7 @@ schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
 checkpoint = {
     "epoch": 3, "arch": "tiny", "model": model.state_dict(), "optimizer": optimizer.state_dict(),
     "lr_scheduler": schedule.state_dict(), "best": numpy.float64(71.25), "last": numpy.float32(0.5),
-    "args": argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("/tmp/x"), nested=argparse.Namespace(a=(1, [2]))),
+    "args": argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("runs/x"), nested=argparse.Namespace(a=(1, [2]))),
     "rng": torch.get_rng_state()[:8].clone(), "history": collections.defaultdict(list, loss=[0.5, 0.25]),
     "dtype": torch.float16, "device": torch.device("cpu"), "size": torch.Size([1, 2]), "set": {1, 2}, "raw": b"\x00\x01",
     "array": numpy.arange(3), "big": 2**80, "complex": 1j, "none": None, "slice": slice(1, 2), "text": "\u00e4\U0001f47b",
