@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::{Device, TensorData};
+use foreign_weights::{ForeignWeights, Values};
 use ghostnet::{GhostNetConfig, NamedTensor, StateError};
 use imageset::{Interpolation, Transform};
 
 use crate::batch::Normalization;
-use crate::foreign::{ForeignWeights, Values};
 use crate::recipe::Variant;
 use crate::weights::{ModelCard, ModelFile};
 

@@ -20,7 +20,6 @@ pub mod evaluate;
 pub mod event;
 pub mod feed;
 pub mod finetune;
-pub mod foreign;
 pub mod import;
 pub mod interrupt;
 pub mod loss;

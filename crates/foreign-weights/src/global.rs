@@ -2,7 +2,7 @@
 //! here: a few names are known and what they would build is built by us, all others stand for something that is not read,
 //! and names that no weight file has reason to hold are refused.
 
-use super::element::Element;
+use crate::element::Element;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,7 +5,4 @@
 mod build;
 mod fixtures;
 mod hostile;
-mod import;
 mod mutations;
-#[path = "../scene/mod.rs"]
-mod scene;

@@ -1,8 +1,8 @@
 //! Tensors as PyTorch saves them, a shape and strides on a range of a storage, and how they become rows of numbers.
 
-use super::Values;
-use super::element::{ByteOrder, Element, Kind};
-use super::shown::shown;
+use crate::Values;
+use crate::element::{ByteOrder, Element, Kind};
+use crate::shown::shown;
 
 /// Dimensions that a tensor may have.
 pub(crate) const MAX_RANK: usize = 16;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use foreign_weights::{ForeignTensor, ForeignWeights, Format, Values};
 use serde_json::Value;
-use trainer::foreign::{ForeignTensor, ForeignWeights, Format, Values};
 
 fn files() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/files")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/weights/files")
 }
 
 fn json(path: &str) -> Value {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::build::{Pickle, one_tensor, torch_legacy, torch_zip};
-use trainer::foreign::ForeignWeights;
+use foreign_weights::ForeignWeights;
 
 /// A file of any kind.
 fn any_file(bytes: &[u8]) {
@@ -56,7 +56,7 @@ impl Random {
 }
 
 fn files() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/files")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/weights/files")
 }
 
 fn small_safetensors() -> Vec<u8> {

@@ -1,5 +1,9 @@
 //! Weights of other programs become model files, through the binary.
 
+#[path = "../../foreign-weights/tests/weights/build/mod.rs"]
+mod build;
+mod scene;
+
 use insta::assert_snapshot;
 
 use crate::build::{Pickle, torch_legacy, torch_zip};
@@ -86,7 +90,7 @@ fn a_run_starts_from_weights_of_another_program() {
 #[test]
 fn what_is_no_such_network_is_refused_by_name() {
     let scene = scene_with_weights();
-    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/files");
+    let files = concat!(env!("CARGO_MANIFEST_DIR"), "/../foreign-weights/tests/weights/files");
     let mut exchanges = String::new();
     let mut say = |args: &[&str]| {
         let output = scene.run(&[&["import"], args].concat());

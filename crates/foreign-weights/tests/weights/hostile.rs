@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::build::{Entry, Pickle, one_tensor, torch_legacy, torch_zip, zip};
-use trainer::foreign::{ForeignWeights, Values};
+use foreign_weights::{ForeignWeights, Values};
 
 /// What is said about the file, all causes, or that it was read.
 fn verdict(bytes: &[u8]) -> String {

@@ -8,7 +8,7 @@ use std::io::Read;
 use flate2::Crc;
 use flate2::read::DeflateDecoder;
 
-use super::shown::shown;
+use crate::shown::shown;
 
 /// Bytes that the compressed entries may have together once unpacked.
 const MAX_UNPACKED: u64 = 512 << 20;

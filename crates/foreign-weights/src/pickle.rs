@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
-use super::element::Element;
-use super::global::{Meaning, Refused, meaning};
-use super::object::{Global, GlobalId, Object, ObjectId, Objects};
-use super::shown::shown;
-use super::tensor::{MAX_RANK, Storage, TensorView};
+use crate::element::Element;
+use crate::global::{Meaning, Refused, meaning};
+use crate::object::{Global, GlobalId, Object, ObjectId, Objects};
+use crate::shown::shown;
+use crate::tensor::{MAX_RANK, Storage, TensorView};
 
 /// Instructions that a pickle may have. A training checkpoint of the largest network here has about 200,000.
 const MAX_INSTRUCTIONS: u64 = 4_000_000;

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::element::Element;
-use super::object::{Object, Objects};
-use super::pickle::{self, Pickle, PickleError};
-use super::shown::shown;
+use crate::element::Element;
+use crate::object::{Object, Objects};
+use crate::pickle::{self, Pickle, PickleError};
+use crate::shown::shown;
 
 /// The magic number, lowest byte first.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

@@ -1,6 +1,6 @@
 //! Element types of tensors, under their names in PyTorch, and how their bytes become numbers.
 
-use super::Values;
+use crate::Values;
 
 /// How an element is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

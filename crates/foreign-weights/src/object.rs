@@ -1,8 +1,8 @@
 //! The objects of a pickle as plain data: one list in which they refer to each other by number, so that neither walking nor
 //! dropping them depends on how deep they are nested, and a reference that occurs a million times costs four bytes each time.
 
-use super::global::Meaning;
-use super::tensor::{Storage, TensorView};
+use crate::global::Meaning;
+use crate::tensor::{Storage, TensorView};
 
 /// Number of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -20,10 +20,10 @@ mod shown;
 mod state_dict;
 mod tensor;
 
+pub use self::safetensors::SafetensorsError;
 pub use archive::ArchiveError;
 pub use legacy::LegacyError;
 pub use pickle::PickleError;
-pub use safetensors::SafetensorsError;
 pub use state_dict::StateDictError;
 pub use tensor::TensorError;
 

@@ -2,10 +2,10 @@
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use super::element::{ByteOrder, Element};
-use super::shown::shown;
-use super::tensor::{MAX_NUMBERS, MAX_RANK, TensorError};
-use super::{Entry, Numbers};
+use crate::element::{ByteOrder, Element};
+use crate::shown::shown;
+use crate::tensor::{MAX_NUMBERS, MAX_RANK, TensorError};
+use crate::{Entry, Numbers};
 
 /// Bytes of the header. That of the largest network here has 300,000.
 const MAX_HEADER: u64 = 16 << 20;

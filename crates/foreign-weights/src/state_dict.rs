@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::Entry;
-use super::object::{Object, ObjectId, Objects};
-use super::shown::{listed, shown};
+use crate::Entry;
+use crate::object::{Object, ObjectId, Objects};
+use crate::shown::{listed, shown};
 
 /// Keys under which programs keep the weights, the first that is there is read. Averages come first: they are what was
 /// measured and published.
