@@ -80,7 +80,7 @@ pub(crate) fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> N
         stride: strided.map_or(1, |conv| conv.stride),
         cheap_kernel_size: expand.cheap.weight.dims()[2],
         depthwise: depthwise.is_some(),
-        squeeze: squeeze_excite.is_some(),
+        squeeze: squeeze_excite.as_ref().map(|squeeze| squeeze.gate),
         shortcut: shortcut.is_some(),
     };
     let mut call = Call::new(&x);
@@ -89,7 +89,7 @@ pub(crate) fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> N
     if let Some(depthwise) = depthwise {
         call.conv_norm(depthwise, out);
     }
-    if let Some(SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias }) = squeeze_excite {
+    if let Some(SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias, .. }) = squeeze_excite {
         call.parameters.extend([reduce.into(), reduce_bias.into(), expand.into(), expand_bias.into()]);
     }
     call.ghost_module(project, out);
@@ -381,7 +381,10 @@ impl PackedBottleneck {
         let block = folded::Bottleneck {
             expand: ghost(&block.expand),
             depthwise: block.depthwise.as_ref().map(|conv| depthwise(fold(conv))),
-            squeeze: block.squeeze_excite.clone().map(|squeeze| squeeze.layers().map(dense)),
+            squeeze: block.squeeze_excite.clone().map(|squeeze| {
+                let gate = squeeze.gate;
+                (squeeze.layers().map(dense), gate)
+            }),
             project: ghost(&block.project),
             shortcut: block.shortcut.as_ref().map(|[first, second]| (depthwise(fold(first)), dense(fold(second)))),
         };

@@ -9,12 +9,12 @@ use alloc::sync::Arc;
 use alloc::vec;
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{hard_sigmoid, relu};
+use burn::tensor::activation::relu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
 use crate::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Reference, SqueezeExciteTensors,
+    ConvNormTensors, Gate, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Reference, SqueezeExciteTensors,
 };
 
 /// A convolution with bias, padded by half of its square odd kernel, and a ReLU or none.
@@ -126,8 +126,8 @@ enum BottleneckBody {
 struct BottleneckLayers {
     expand: GhostLayers,
     depthwise: Option<FoldedConv>,
-    /// The two layers of squeeze-and-excite.
-    squeeze_excite: Option<[FoldedConv; 2]>,
+    /// The two layers of squeeze-and-excite, and what follows them.
+    squeeze_excite: Option<([FoldedConv; 2], Gate)>,
     project: GhostLayers,
     /// Depthwise, pointwise; `None` is the identity.
     shortcut: Option<[FoldedConv; 2]>,
@@ -161,7 +161,10 @@ impl FoldedGhostBottleneck {
         let layers = BottleneckLayers {
             expand: ghost(expand),
             depthwise: depthwise.map(|conv| folded(conv, false)),
-            squeeze_excite: squeeze_excite.map(|squeeze| squeeze.layers().map(FoldedConv::new)),
+            squeeze_excite: squeeze_excite.map(|squeeze| {
+                let gate = squeeze.gate;
+                (squeeze.layers().map(FoldedConv::new), gate)
+            }),
             project: ghost(project),
             shortcut: shortcut.map(|convs| convs.map(|conv| folded(conv, false))),
         };
@@ -188,7 +191,7 @@ impl FoldedGhostBottleneck {
 impl SqueezeExciteTensors {
     /// Its two layers, the first with a ReLU.
     pub(crate) fn layers(self) -> [ConvTensors; 2] {
-        let Self { reduce, reduce_bias, expand, expand_bias } = self;
+        let Self { reduce, reduce_bias, expand, expand_bias, gate: _ } = self;
         let layer = |weight, bias, relu| ConvTensors { weight, bias, relu, stride: 1, groups: 1 };
         [layer(reduce, reduce_bias, true), layer(expand, expand_bias, false)]
     }
@@ -208,9 +211,9 @@ impl BottleneckLayers {
         if let Some(depthwise) = &self.depthwise {
             map = depthwise.forward(map); // [batch, expanded, height / stride, width / stride]
         }
-        if let Some([reduce, expand]) = &self.squeeze_excite {
+        if let Some(([reduce, expand], gate)) = &self.squeeze_excite {
             let mean = Reference.global_average_pool(map.clone()); // [batch, expanded, 1, 1]
-            map = map * hard_sigmoid(expand.forward(reduce.forward(mean)), 1.0 / 6.0, 0.5);
+            map = map * gate.apply(expand.forward(reduce.forward(mean)));
         }
         let map = self.project.forward(map); // [batch, out, height / stride, width / stride]
         let shortcut = match &self.shortcut {

@@ -6,6 +6,7 @@ extern crate alloc;
 #[cfg(feature = "cpu")]
 mod cpu;
 mod folded;
+mod gate;
 mod operations;
 mod reference;
 #[cfg(feature = "cpu")]
@@ -14,6 +15,7 @@ mod update;
 #[cfg(feature = "cpu")]
 pub use cpu::{InstructionSet, in_thread_pool, is_supported, layout_conversions, set_enabled};
 pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
+pub use gate::Gate;
 pub use operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, linear, norm,

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use burn::tensor::Tensor;
 
+use crate::Gate;
 use crate::reference::Reference;
 
 /// Parameters of a batch norm over channels, `[channels]` each.
@@ -45,7 +46,7 @@ pub struct GhostModuleTensors {
     pub out_channels: usize,
 }
 
-/// Squeeze-and-excite with the gate `relu6(x + 3) / 6`.
+/// Squeeze-and-excite.
 #[derive(Clone, Debug)]
 pub struct SqueezeExciteTensors {
     /// `[squeezed, channels, 1, 1]`.
@@ -56,6 +57,8 @@ pub struct SqueezeExciteTensors {
     pub expand: Tensor<4>,
     /// `[channels]`.
     pub expand_bias: Tensor<1>,
+    /// What follows the second layer.
+    pub gate: Gate,
 }
 
 /// A Ghost bottleneck (figure 3 of arXiv:1911.11907).

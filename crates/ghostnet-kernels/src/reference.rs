@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{hard_sigmoid, relu};
+use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
 
@@ -59,12 +59,11 @@ impl Reference {
 
     /// See [`squeeze_excite`](crate::squeeze_excite).
     pub fn squeeze_excite(self, x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
-        let SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias } = squeeze_excite;
+        let SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias, gate } = squeeze_excite;
         let options = || ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
         let mean = self.global_average_pool(x.clone()); // [batch, channels, 1, 1]
         let squeezed = relu(conv2d(mean, reduce, Some(reduce_bias), options())); // [batch, squeezed, 1, 1]
-        let gate = conv2d(squeezed, expand, Some(expand_bias), options()); // [batch, channels, 1, 1]
-        x * hard_sigmoid(gate, 1.0 / 6.0, 0.5)
+        x * gate.apply(conv2d(squeezed, expand, Some(expand_bias), options())) // [batch, channels, 1, 1]
     }
 
     /// See [`global_average_pool`](crate::global_average_pool).

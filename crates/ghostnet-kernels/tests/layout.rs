@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use ghostnet_kernels::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, NormTensors, SqueezeExciteTensors, conv_norm,
+    ConvNormTensors, Gate, GhostBottleneckTensors, GhostModuleTensors, NormTensors, SqueezeExciteTensors, conv_norm,
     ghost_bottleneck, layout_conversions,
 };
 
@@ -35,6 +35,7 @@ fn block(input: usize, stride: usize, device: &Device) -> GhostBottleneckTensors
             reduce_bias: Tensor::ones([8], device),
             expand: Tensor::ones([48, 8, 1, 1], device),
             expand_bias: Tensor::ones([48], device),
+            gate: Gate::HardSigmoid,
         }),
         project: ghost(48, 12, false),
         shortcut: (input != 24 || stride > 1)

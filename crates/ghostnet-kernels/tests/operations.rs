@@ -2,9 +2,10 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
-    AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, GhostBottleneckTensors, GhostModuleTensors,
-    InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference, RmspropTf, Sgd, SqueezeExciteTensors,
-    conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, is_supported, linear,
+    AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, Gate, GhostBottleneckTensors,
+    GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference, RmspropTf, Sgd,
+    SqueezeExciteTensors, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, is_supported,
+    linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -241,13 +242,24 @@ struct Block {
     kernel: usize,
     stride: usize,
     squeeze: Option<usize>,
+    gate: Gate,
     cheap_kernel: usize,
     training: Option<bool>,
 }
 
 impl Block {
+    /// The block, and with the other gate if it has one.
+    fn of_both_gates(self) -> impl Iterator<Item = Self> {
+        std::iter::once(self).chain(self.squeeze.map(|_| Self { gate: Gate::Clip, ..self }))
+    }
+
     fn tensors(self, tensors: &mut Tensors) -> (Tensor<4>, GhostBottleneckTensors) {
-        let Self { x, expanded, out, kernel, stride, squeeze, cheap_kernel, training } = self;
+        let Self { x, expanded, out, kernel, stride, squeeze, gate, cheap_kernel, training } = self;
+        // Large enough for some gates to be clipped on either side, and small enough for some not to be.
+        let (scale, offset) = match gate {
+            Gate::HardSigmoid => (3.0, 0.0),
+            Gate::Clip => (0.5, 0.5),
+        };
         let input = x[1];
         let x = tensors.map(x, 1.0);
         let block = GhostBottleneckTensors {
@@ -256,9 +268,9 @@ impl Block {
             squeeze_excite: squeeze.map(|squeezed| SqueezeExciteTensors {
                 reduce: tensors.map([squeezed, expanded, 1, 1], 0.5),
                 reduce_bias: tensors.vector(squeezed, 0.2),
-                // Large enough for some gates to be clipped on either side.
-                expand: tensors.map([expanded, squeezed, 1, 1], 3.0),
-                expand_bias: tensors.vector(expanded, 0.0),
+                expand: tensors.map([expanded, squeezed, 1, 1], scale),
+                expand_bias: tensors.vector(expanded, offset),
+                gate,
             }),
             project: tensors.ghost([out, expanded, cheap_kernel], false, training),
             shortcut: (stride > 1 || input != out).then(|| {
@@ -285,21 +297,40 @@ fn ghost_bottlenecks_equal_the_reference() {
             kernel: numbers.pick(&[3, 5]),
             stride: numbers.pick(&[1, 2]),
             squeeze: numbers.pick(&[None, Some(4), Some(20)]),
+            gate: Gate::HardSigmoid,
             cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
             training: numbers.pick(&[Some(true), None, None, Some(false)]),
         };
-        compare(
-            &format!("case {case}: {block:?}"),
-            case,
-            |tensors| {
-                let (x, block) = block.tensors(tensors);
-                ghost_bottleneck(x, block)
-            },
-            |tensors| {
-                let (x, block) = block.tensors(tensors);
-                Reference.ghost_bottleneck(x, block)
-            },
-        );
+        for block in block.of_both_gates() {
+            compare(
+                &format!("case {case}: {block:?}"),
+                case,
+                |tensors| {
+                    let (x, block) = block.tensors(tensors);
+                    ghost_bottleneck(x, block)
+                },
+                |tensors| {
+                    let (x, block) = block.tensors(tensors);
+                    Reference.ghost_bottleneck(x, block)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn squeeze_excite_clips_its_gate_as_asked() {
+    let x = Tensor::<4>::full([1, 4, 1, 1], 2.0, &Device::flex());
+    let squeeze_excite = |gate| SqueezeExciteTensors {
+        reduce: Tensor::zeros([3, 4, 1, 1], &x.device()),
+        reduce_bias: Tensor::zeros([3], &x.device()),
+        expand: Tensor::zeros([4, 3, 1, 1], &x.device()),
+        expand_bias: Tensor::from_floats([-4.0, 0.0, 0.75, 1.5], &x.device()),
+        gate,
+    };
+    for (gate, expected) in [(Gate::HardSigmoid, [0.0, 1.0, 1.25, 1.5]), (Gate::Clip, [0.0, 0.0, 1.5, 2.0])] {
+        let output = ghostnet_kernels::squeeze_excite(x.clone(), squeeze_excite(gate));
+        assert_close(&format!("{gate:?}"), &floats(output), &expected);
     }
 }
 
@@ -350,26 +381,29 @@ fn folded_bottlenecks_equal_the_reference_whatever_the_batch() {
             kernel: numbers.pick(&[3, 5]),
             stride: numbers.pick(&[1, 2]),
             squeeze: numbers.pick(&[None, Some(4), Some(20)]),
+            gate: Gate::HardSigmoid,
             cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
             training: Some(false),
         };
-        let make = |dtype| {
-            let (x, tensors) = block.tensors(&mut Tensors::new(case, dtype));
-            (x.inner(), tensors)
-        };
-        let (x, tensors) = make(DType::F64);
-        let expected = floats(Reference.ghost_bottleneck(x.clone(), tensors.clone()).output);
-        let what = format!("case {case}: {block:?}");
-        let unpacked = floats(FoldedGhostBottleneck::new(tensors).forward(x));
-        assert_close(&format!("{what}, in burn's operations"), &unpacked, &expected);
+        for block in block.of_both_gates() {
+            let make = |dtype| {
+                let (x, tensors) = block.tensors(&mut Tensors::new(case, dtype));
+                (x.inner(), tensors)
+            };
+            let (x, tensors) = make(DType::F64);
+            let expected = floats(Reference.ghost_bottleneck(x.clone(), tensors.clone()).output);
+            let what = format!("case {case}: {block:?}");
+            let unpacked = floats(FoldedGhostBottleneck::new(tensors).forward(x));
+            assert_close(&format!("{what}, in burn's operations"), &unpacked, &expected);
 
-        let (x, tensors) = make(DType::F32);
-        let folded = FoldedGhostBottleneck::new(tensors);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
-        let found = pool.install(|| floats(folded.forward(x.clone())));
-        assert_close(&what, &found, &expected);
-        let one = floats(folded.forward(x.narrow(0, batch - 1, 1)));
-        assert!(one == found[found.len() - one.len()..], "{what}: the last image alone gives other bits");
+            let (x, tensors) = make(DType::F32);
+            let folded = FoldedGhostBottleneck::new(tensors);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool");
+            let found = pool.install(|| floats(folded.forward(x.clone())));
+            assert_close(&what, &found, &expected);
+            let one = floats(folded.forward(x.narrow(0, batch - 1, 1)));
+            assert!(one == found[found.len() - one.len()..], "{what}: the last image alone gives other bits");
+        }
     }
 }
 
@@ -402,6 +436,7 @@ fn gradients_of_a_bottleneck_are_its_finite_differences() {
         kernel: 3,
         stride: 2,
         squeeze: None,
+        gate: Gate::HardSigmoid,
         cheap_kernel: 3,
         training: Some(true),
     };
@@ -513,6 +548,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
                 kernel: 5,
                 stride: 2,
                 squeeze: Some(8),
+                gate: Gate::HardSigmoid,
                 cheap_kernel: 3,
                 training: Some(true),
             };

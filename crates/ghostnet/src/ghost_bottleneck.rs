@@ -4,7 +4,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::GhostBottleneckTensors;
+use ghostnet_kernels::{Gate, GhostBottleneckTensors};
 
 use crate::{BlockSpec, ConvNorm, ConvNormConfig, GhostModule, GhostModuleConfig, SqueezeExcite, SqueezeExciteConfig};
 
@@ -25,6 +25,9 @@ pub struct GhostBottleneckConfig {
     pub stride: usize,
     /// Squeezed channels, if there is squeeze-and-excite.
     pub squeeze_channels: Option<usize>,
+    /// Gate of squeeze-and-excite.
+    #[config(default = "Gate::HardSigmoid")]
+    pub gate: Gate,
     /// Ratio `s` of both Ghost modules.
     #[config(default = 2)]
     pub ratio: usize,
@@ -78,9 +81,9 @@ impl GhostBottleneckConfig {
             ghost1: ghost(self.in_channels, self.expanded_channels).init(device),
             depthwise: (self.stride > 1)
                 .then(|| ConvNormConfig::depthwise(self.expanded_channels, self.kernel_size, self.stride).init(device)),
-            se: self
-                .squeeze_channels
-                .map(|squeeze| SqueezeExciteConfig::new(self.expanded_channels, squeeze).init(device)),
+            se: self.squeeze_channels.map(|squeeze| {
+                SqueezeExciteConfig::new(self.expanded_channels, squeeze).with_gate(self.gate).init(device)
+            }),
             ghost2: ghost(self.expanded_channels, self.out_channels).with_relu(false).init(device),
             shortcut: (!identity).then(|| Shortcut {
                 depthwise: ConvNormConfig::depthwise(self.in_channels, self.kernel_size, self.stride).init(device),

@@ -1,10 +1,10 @@
-//! Squeeze-and-excite with GhostNet's gate: the hard sigmoid `relu6(x + 3) / 6`.
+//! Squeeze-and-excite. Its gate is the hard sigmoid `relu6(x + 3) / 6`, or clipped in networks of the other lineage.
 
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::SqueezeExciteTensors;
+use ghostnet_kernels::{Gate, SqueezeExciteTensors};
 
 /// Configuration of a [`SqueezeExcite`].
 #[derive(Config, Debug)]
@@ -13,6 +13,9 @@ pub struct SqueezeExciteConfig {
     pub channels: usize,
     /// Channels of the squeezed vector.
     pub squeeze_channels: usize,
+    /// What follows the second layer.
+    #[config(default = "Gate::HardSigmoid")]
+    pub gate: Gate,
 }
 
 /// Scales every channel by a gate computed from the mean of all channels.
@@ -22,6 +25,9 @@ pub struct SqueezeExcite {
     pub conv_reduce: Conv2d,
     /// 1×1 with bias, squeezed → channels.
     pub conv_expand: Conv2d,
+    /// What follows it.
+    #[module(skip)]
+    pub gate: Gate,
 }
 
 impl SqueezeExciteConfig {
@@ -30,6 +36,7 @@ impl SqueezeExciteConfig {
         SqueezeExcite {
             conv_reduce: Conv2dConfig::new([self.channels, self.squeeze_channels], [1, 1]).with_bias(true).init(device),
             conv_expand: Conv2dConfig::new([self.squeeze_channels, self.channels], [1, 1]).with_bias(true).init(device),
+            gate: self.gate,
         }
     }
 }
@@ -52,6 +59,7 @@ impl SqueezeExcite {
             reduce_bias: bias(&self.conv_reduce),
             expand: self.conv_expand.weight.val(),
             expand_bias: bias(&self.conv_expand),
+            gate: self.gate,
         }
     }
 }

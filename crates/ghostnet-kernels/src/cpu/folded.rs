@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 
+use crate::Gate;
 use crate::cpu::block::{Images, add, means};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::depthwise::{Depthwise, Taps, taps};
@@ -16,7 +17,6 @@ use crate::cpu::parallel::{groups, map, serially, with_scratch};
 use crate::cpu::pointwise::{MapPixels, Pixels, block_pixels};
 use crate::cpu::rows::{Source, View};
 use crate::cpu::simd::{InstructionSet, Simd, Task, dispatch};
-use crate::cpu::squeeze::hard_sigmoid;
 
 /// Multiply-adds that are worth a task of their own: some ten microseconds.
 const TASK: usize = 400_000;
@@ -258,8 +258,8 @@ impl Ghost {
 pub(crate) struct Bottleneck {
     pub(crate) expand: Ghost,
     pub(crate) depthwise: Option<DepthwiseConv>,
-    /// The two layers of squeeze-and-excite.
-    pub(crate) squeeze: Option<[Dense; 2]>,
+    /// The two layers of squeeze-and-excite, and what follows them.
+    pub(crate) squeeze: Option<([Dense; 2], Gate)>,
     pub(crate) project: Ghost,
     /// `None` is the identity.
     pub(crate) shortcut: Option<(DepthwiseConv, Dense)>,
@@ -314,10 +314,10 @@ impl Bottleneck {
             depthwise.forward(middle, images, strided);
             middle = strided;
         }
-        let gate = self.squeeze.as_ref().map(|[reduce, expand]| {
-            let mut gate = expand.rows(&reduce.rows(&means(set, Source::plain(middle), out)));
-            gate.iter_mut().for_each(|value| *value = hard_sigmoid(*value).0);
-            gate
+        let gate = self.squeeze.as_ref().map(|([reduce, expand], gate)| {
+            let mut values = expand.rows(&reduce.rows(&means(set, Source::plain(middle), out)));
+            values.iter_mut().for_each(|value| *value = gate.value_and_slope(*value).0);
+            values
         });
         let source = Source { gate: gate.as_deref(), ..Source::plain(middle) };
         let input = MapPixels { source, pixels_per_image: out.pixels_per_image() };

@@ -13,6 +13,7 @@ use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::{Autodiff, AutodiffBackend, Bytes, DType, Flex, Shape, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::ops::ConvOptions;
 
+use crate::Gate;
 use crate::cpu::block::{
     Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
     means, spread,
@@ -50,7 +51,8 @@ pub(crate) struct BottleneckOptions {
     pub(crate) stride: usize,
     pub(crate) cheap_kernel_size: usize,
     pub(crate) depthwise: bool,
-    pub(crate) squeeze: bool,
+    /// The gate of squeeze-and-excite, if there is one.
+    pub(crate) squeeze: Option<Gate>,
     pub(crate) shortcut: bool,
 }
 
@@ -166,11 +168,12 @@ impl<'a> Parameters<'a> {
         Bottleneck {
             expand: self.ghost(cheap_kernel_size, true),
             depthwise: depthwise.then(|| self.conv_norm()),
-            squeeze: squeeze.then(|| SqueezeParameters {
+            squeeze: squeeze.map(|gate| SqueezeParameters {
                 reduce: self.next(),
                 reduce_bias: self.next(),
                 expand: self.next(),
                 expand_bias: self.next(),
+                gate,
             }),
             project: self.ghost(cheap_kernel_size, false),
             shortcut: shortcut.then(|| ShortcutParameters { depthwise: self.conv_norm(), pointwise: self.conv_norm() }),

@@ -1,5 +1,6 @@
 //! The gate of squeeze-and-excite: two small dense layers on the mean of every channel.
 
+use crate::Gate;
 use crate::cpu::dense::{DenseGradients, DenseLayer};
 use crate::cpu::simd::InstructionSet;
 
@@ -10,6 +11,7 @@ pub(crate) struct SqueezeParameters<'a> {
     pub(crate) reduce_bias: &'a [f32],
     pub(crate) expand: &'a [f32],
     pub(crate) expand_bias: &'a [f32],
+    pub(crate) gate: Gate,
 }
 
 /// What the gate's gradient needs again.
@@ -21,7 +23,7 @@ pub(crate) struct Squeezed {
     squeezed: Vec<f32>,
     /// `[batch, channels]`: the gate, between 0 and 1.
     pub(crate) gate: Vec<f32>,
-    /// `[batch, channels]`: its slope, 1/6 where it is not clipped and 0 where it is.
+    /// `[batch, channels]`: its slope, which is 0 where it is clipped.
     slope: Vec<f32>,
 }
 
@@ -33,18 +35,6 @@ pub(crate) struct SqueezeGradients {
     pub(crate) expand: Vec<f32>,
     pub(crate) expand_bias: Vec<f32>,
     pub(crate) mean: Vec<f32>,
-}
-
-/// `relu6(x + 3) / 6` and its slope. NaN is clipped on neither side.
-pub(crate) fn hard_sigmoid(x: f32) -> (f32, f32) {
-    let value = x / 6.0 + 0.5;
-    if value <= 0.0 {
-        (0.0, 0.0)
-    } else if value >= 1.0 {
-        (1.0, 0.0)
-    } else {
-        (value, 1.0 / 6.0)
-    }
 }
 
 impl SqueezeParameters<'_> {
@@ -65,7 +55,7 @@ impl SqueezeParameters<'_> {
         let mut gate = expand.forward(set, &squeezed);
         let mut slope = vec![0.0; gate.len()];
         for (gate, slope) in gate.iter_mut().zip(&mut slope) {
-            (*gate, *slope) = hard_sigmoid(*gate);
+            (*gate, *slope) = self.gate.value_and_slope(*gate);
         }
         Squeezed { mean, squeezed, gate, slope }
     }
