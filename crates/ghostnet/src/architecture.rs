@@ -11,8 +11,6 @@ const STEM_CHANNELS: f64 = 16.0;
 const LAST_CHANNELS: f64 = 960.0;
 /// Channels of the head's hidden layer, the same at every width.
 const HEAD_CHANNELS: usize = 1280;
-/// Squeeze-and-excite keeps a quarter of the expanded channels.
-const SQUEEZE_RATIO: f64 = 0.25;
 /// Every channel count is a multiple of this.
 const CHANNEL_DIVISOR: usize = 4;
 
@@ -115,7 +113,7 @@ impl Architecture {
             let out_channels = scaled(row.out);
             // A quarter of the expanded width, not of the block's input.
             let squeeze_channels =
-                row.squeeze.then(|| make_divisible(expanded_channels as f64 * SQUEEZE_RATIO, CHANNEL_DIVISOR));
+                row.squeeze.then(|| config.lineage.squeeze_channels(expanded_channels, CHANNEL_DIVISOR));
             blocks.push(BlockSpec {
                 stage: row.stage,
                 index,
@@ -145,6 +143,7 @@ impl Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Lineage;
 
     #[test]
     fn channels_are_rounded_as_in_the_official_code() {
@@ -157,13 +156,19 @@ mod tests {
 
     #[test]
     fn squeeze_widths_are_a_quarter_of_the_expanded_width() {
-        let squeeze = |width: f64| -> Vec<usize> {
-            let config = GhostNetConfig::new(1000).with_width(width);
+        let squeeze = |lineage, width: f64| -> Vec<usize> {
+            let config = GhostNetConfig::new(1000).with_lineage(lineage).with_width(width);
             Architecture::new(&config).blocks.iter().filter_map(|block| block.squeeze_channels).collect()
         };
-        assert_eq!(squeeze(0.5), [12, 16, 60, 84, 84, 120, 120]);
-        assert_eq!(squeeze(1.0), [20, 32, 120, 168, 168, 240, 240]);
-        assert_eq!(squeeze(1.3), [24, 40, 156, 220, 220, 312, 312]);
-        assert_eq!(squeeze(1.6), [28, 48, 192, 268, 268, 384, 384]);
+        let official = |width| squeeze(Lineage::Official, width);
+        assert_eq!(official(0.5), [12, 16, 60, 84, 84, 120, 120]);
+        assert_eq!(official(1.0), [20, 32, 120, 168, 168, 240, 240]);
+        assert_eq!(official(1.3), [24, 40, 156, 220, 220, 312, 312]);
+        assert_eq!(official(1.6), [28, 48, 192, 268, 268, 384, 384]);
+        let paddle = |width| squeeze(Lineage::Paddle, width);
+        assert_eq!(paddle(0.5), [9, 15, 60, 84, 84, 120, 120]);
+        assert_eq!(paddle(1.0), [18, 30, 120, 168, 168, 240, 240]);
+        assert_eq!(paddle(1.3), [23, 39, 156, 218, 218, 312, 312]);
+        assert_eq!(paddle(1.6), [29, 48, 192, 269, 269, 384, 384]);
     }
 }

@@ -199,7 +199,11 @@ impl GhostNetConfig {
         counter.size = [1, 1];
         counter.convolution(
             "conv_head".to_string(),
-            &Convolution::pointwise(architecture.last_channels, architecture.head_channels, Extra::Bias),
+            &Convolution::pointwise(
+                architecture.last_channels,
+                architecture.head_channels,
+                if self.lineage.has_head_norm() { Extra::Norm } else { Extra::Bias },
+            ),
         );
         let weights = architecture.head_channels * self.num_classes;
         counter.layers.push(LayerCount {
@@ -229,24 +233,33 @@ impl GhostNetConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Lineage;
 
     /// Counted by PyTorch over timm's modules, 1000 classes, 224×224; the papers print 42, 141 and 226 M multiply-adds.
     const PUBLISHED: [(f64, usize, usize); 3] =
         [(0.5, 2_587_292, 42_328_152), (1.0, 5_182_508, 141_150_512), (1.3, 7_358_820, 227_003_256)];
+    /// The same of the other lineage, over `tests/fixtures/gen/lineages.py`.
+    const PADDLE: [(f64, usize, usize); 3] =
+        [(0.5, 2_588_232, 42_327_816), (1.0, 5_183_016, 141_149_744), (1.3, 7_352_622, 226_995_784)];
 
     #[test]
     fn parameters_and_multiply_adds_are_the_published_ones() {
-        for (width, parameters, multiply_adds) in PUBLISHED {
-            let config = GhostNetConfig::new(1000).with_width(width);
-            assert_eq!(config.parameters(), parameters, "width {width}");
-            assert_eq!(config.multiply_adds(224, 224), multiply_adds, "width {width}");
+        let official = PUBLISHED.map(|row| (Lineage::Official, row));
+        for (lineage, (width, parameters, multiply_adds)) in
+            official.into_iter().chain(PADDLE.map(|row| (Lineage::Paddle, row)))
+        {
+            let config = GhostNetConfig::new(1000).with_lineage(lineage).with_width(width);
+            assert_eq!(config.parameters(), parameters, "{lineage:?}, width {width}");
+            assert_eq!(config.multiply_adds(224, 224), multiply_adds, "{lineage:?}, width {width}");
         }
     }
 
     #[test]
-    fn there_are_96_layers_with_weights_and_512_tensors() {
-        let layers = GhostNetConfig::new(1000).layers(224, 224);
-        assert_eq!(layers.len(), 96);
-        assert_eq!(layers.iter().map(|layer| layer.tensors).sum::<usize>(), 512);
+    fn there_are_96_layers_with_weights_and_512_tensors_or_516_with_a_norm_in_the_head() {
+        for (lineage, tensors) in [(Lineage::Official, 512), (Lineage::Paddle, 516)] {
+            let layers = GhostNetConfig::new(1000).with_lineage(lineage).layers(224, 224);
+            assert_eq!(layers.len(), 96, "{lineage:?}");
+            assert_eq!(layers.iter().map(|layer| layer.tensors).sum::<usize>(), tensors, "{lineage:?}");
+        }
     }
 }

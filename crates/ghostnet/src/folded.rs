@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use ghostnet_kernels::{ConvTensors, FoldedConv, FoldedGhostBottleneck, global_average_pool, in_thread_pool};
+use ghostnet_kernels::{
+    ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, global_average_pool, in_thread_pool,
+};
 
 use crate::{GhostBottleneck, GhostNet};
 
@@ -41,7 +43,14 @@ impl GhostNet {
             stem: conv(&model.stem),
             stages: model.stages.iter().map(|stage| stage.iter().map(block).collect()).collect(),
             last: conv(&model.last),
-            head: dense(model.head.weight.val(), model.head.bias.as_ref(), true),
+            head: match &model.head_norm {
+                Some(norm) => {
+                    let (weight, norm) = (model.head.weight.val(), norm.tensors(false));
+                    let conv = ConvNormTensors { weight, norm, stride: 1, groups: 1 };
+                    FoldedConv::new(ConvTensors::fold(conv, true))
+                }
+                None => dense(model.head.weight.val(), model.head.bias.as_ref(), true),
+            },
             classifier: dense(classifier.unsqueeze_dims(&[2, 3]), model.classifier.bias.as_ref(), false),
             in_channels: model.in_channels,
         }

@@ -10,7 +10,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use ghostnet_kernels::{LinearTensors, global_average_pool};
 
-use crate::{Architecture, ConvNorm, ConvNormConfig, GhostBottleneck, GhostBottleneckConfig};
+use crate::{
+    Architecture, BatchNorm, BatchNormConfig, ConvNorm, ConvNormConfig, GhostBottleneck, GhostBottleneckConfig, Lineage,
+};
 
 /// Configuration of a [`GhostNet`].
 #[derive(Config, Debug, PartialEq)]
@@ -35,9 +37,13 @@ pub struct GhostNetConfig {
     /// Stride of the stem. The published networks have 2; 1 suits images of 32 pixels.
     #[config(default = 2)]
     pub stem_stride: usize,
+    /// Which of the published networks.
+    #[config(default = "Lineage::Official")]
+    pub lineage: Lineage,
 }
 
-/// The GhostNet classifier of arXiv:1911.11907, with tensor names and numbers of the official PyTorch code and of timm.
+/// The GhostNet classifier of arXiv:1911.11907, with tensor names and numbers of the official PyTorch code and of timm, or with the
+/// numbers of the other [`Lineage`].
 #[derive(Module, Debug)]
 pub struct GhostNet {
     /// 3×3, stride 2, followed by a ReLU.
@@ -46,8 +52,10 @@ pub struct GhostNet {
     pub stages: Vec<Vec<GhostBottleneck>>,
     /// 1×1 to the last channels, followed by a ReLU.
     pub last: ConvNorm,
-    /// 1×1 with bias and without norm, followed by a ReLU.
+    /// 1×1, with bias if it has no norm.
     pub head: Conv2d,
+    /// Behind the head in networks of [`Lineage::Paddle`]. A ReLU follows in any case.
+    pub head_norm: Option<BatchNorm>,
     /// Before the classifier.
     pub dropout: Dropout,
     /// Hidden layer → classes.
@@ -63,11 +71,13 @@ impl GhostNetConfig {
     /// Every parameter is drawn here and in order, so [`Device::seed`] before this call decides them.
     pub fn init(&self, device: &Device) -> GhostNet {
         let architecture = Architecture::new(self);
+        let has_head_norm = self.lineage.has_head_norm();
         let mut stages: Vec<Vec<GhostBottleneck>> = Vec::new();
         for spec in &architecture.blocks {
             let block = GhostBottleneckConfig::from_spec(spec)
                 .with_ratio(self.ratio)
                 .with_cheap_kernel_size(self.cheap_kernel_size)
+                .with_gate(self.lineage.gate())
                 .init(device);
             if spec.index == 0 {
                 stages.push(Vec::new());
@@ -83,8 +93,9 @@ impl GhostNetConfig {
             stages,
             last: ConvNormConfig::new(architecture.trunk_channels(), architecture.last_channels, 1).init(device),
             head: Conv2dConfig::new([architecture.last_channels, architecture.head_channels], [1, 1])
-                .with_bias(true)
+                .with_bias(!has_head_norm)
                 .init(device),
+            head_norm: has_head_norm.then(|| BatchNormConfig::new(architecture.head_channels).init(device)),
             dropout: DropoutConfig::new(self.dropout).init(),
             classifier: LinearConfig::new(architecture.head_channels, self.num_classes).init(device),
             in_channels: self.in_channels,
@@ -186,7 +197,11 @@ impl GhostNet {
         // A 1×1 convolution of single pixels is a dense layer, and burn's gradient of a convolution takes ten times as long.
         let weight = self.head.weight.val().flatten::<2>(1, 3); // [hidden, last channels]
         let bias = self.head.bias.as_ref().map(Param::val);
-        relu(ghostnet_kernels::linear(pooled, LinearTensors { weight, weight_in_out: false, bias }))
+        let hidden = ghostnet_kernels::linear(pooled, LinearTensors { weight, weight_in_out: false, bias });
+        relu(match &self.head_norm {
+            Some(norm) => norm.forward(hidden.unsqueeze_dims(&[2, 3])).flatten(1, 3),
+            None => hidden,
+        })
     }
 
     /// Embedding, dropout and classifier.

@@ -1,5 +1,8 @@
 //! Weights by name: timm's tensor names, order and layouts, so that a file written from here is what every other tool reads.
 //!
+//! The network of [`Lineage::Paddle`](crate::Lineage::Paddle) is not in timm; it has the same names, and its head's norm is `bn2`, after
+//! the stem's `bn1`.
+//!
 //! The modules use burn's words and orientation; the table in this file turns their paths into timm's names, and the
 //! classifier's weight from burn's `[in, out]` into PyTorch's `[out, in]`.
 
@@ -15,12 +18,13 @@ use crate::GhostNet;
 
 /// Paths of modules and the names that timm gives them. The first entry that matches at a path's segment is applied.
 #[rustfmt::skip]
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 17] = [
     ("stem.conv.",               "conv_stem."),
     ("stem.norm.",               "bn1."),
     ("last.conv.",               "blocks.9.0.conv."),
     ("last.norm.",               "blocks.9.0.bn1."),
     ("head.",                    "conv_head."),
+    ("head_norm.",               "bn2."),
     ("primary_conv.conv.",       "primary_conv.0."),
     ("primary_conv.norm.",       "primary_conv.1."),
     ("cheap_operation.conv.",    "cheap_operation.0."),
@@ -248,6 +252,7 @@ impl GhostNet {
 
     fn norms(&self) -> Vec<&crate::BatchNorm> {
         let mut norms = Vec::from([&self.stem.norm, &self.last.norm]);
+        norms.extend(&self.head_norm);
         for block in self.stages.iter().flatten() {
             for ghost in [&block.ghost1, &block.ghost2] {
                 norms.extend([&ghost.primary_conv.norm, &ghost.cheap_operation.norm]);
