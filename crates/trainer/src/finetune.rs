@@ -7,7 +7,7 @@ use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
 
 use crate::checkpoint::find_model;
 use crate::import::{Hints, import};
-use crate::recipe::MOST_FROZEN_STAGES;
+use crate::recipe::{MOST_FROZEN_STAGES, Variant};
 use crate::weights::{ModelFile, WeightsError};
 
 /// What depends on the number of classes.
@@ -41,6 +41,17 @@ impl Pretrained {
             file => file.context("cannot start from the weights")?,
         };
         let (card, found) = (&file.card, file.card.config());
+        if found.lineage != model.lineage {
+            let [found, wanted] = [found.lineage, model.lineage].map(Variant::of);
+            bail!(
+                "the weights in `{}` are of another network than the recipe's: `{}`, not `{}`\n\n\
+                 hint: `--set model.variant={}`",
+                path.display(),
+                found.key(),
+                wanted.key(),
+                found.key()
+            );
+        }
         if (found.width, found.stem_stride) != (model.width, model.stem_stride) {
             bail!(
                 "the weights in `{}` are of another network than the recipe's: width {} and stem stride {}, not {} and {}\n\n\
@@ -114,6 +125,7 @@ mod tests {
             ("blocks.0.0.ghost1.primary_conv.0.weight", 10),
             ("blocks.9.0.conv.weight", 1),
             ("conv_head.bias", 0),
+            ("bn2.weight", 0),
             ("classifier.weight", 0),
         ] {
             assert_eq!(stages_to_head(name), distance, "{name}");

@@ -4,14 +4,18 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use burn::tensor::{Device, TensorData};
-use foreign_weights::{ForeignWeights, Values};
-use ghostnet::{GhostNetConfig, NamedTensor, StateError};
+use burn::tensor::Device;
+use foreign_weights::ForeignWeights;
+use ghostnet::{Architecture, GhostNetConfig, Lineage, NamedTensor, StateError};
 use imageset::{Interpolation, Transform};
 
 use crate::batch::Normalization;
 use crate::recipe::Variant;
 use crate::weights::{ModelCard, ModelFile};
+
+mod naming;
+
+use naming::Naming;
 
 /// What a file of weights does not say.
 #[derive(Debug, Clone, Default)]
@@ -48,48 +52,57 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
         );
     }
     refuse_other_networks(path, &weights)?;
-    let shape = |name: &str| weights.tensors.iter().find(|tensor| tensor.name == name).map(|tensor| &tensor.shape);
-    let (Some(stem), Some(head), Some(classifier)) =
-        (shape("conv_stem.weight"), shape("conv_head.weight"), shape("classifier.weight"))
-    else {
+    let naming = Naming::of(&weights.tensors);
+    let first: Vec<String> = weights.tensors.iter().take(5).map(|tensor| format!("`{}`", tensor.name)).collect();
+    let tensors = naming.translate(weights.tensors).with_context(|| format!("`{}` is damaged", path.display()))?;
+    let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape());
+    let layers = ["conv_stem.weight", "conv_head.weight", "classifier.weight"];
+    let [Some(stem), Some(head), Some(classifier)] = layers.map(shape) else {
+        let [stem, head, classifier] = layers.map(|layer| naming.theirs(layer));
         bail!(
-            "`{}` is no GhostNet: of `conv_stem.weight`, `conv_head.weight` and `classifier.weight` not all are there; its first \
-             tensors are {}",
+            "`{}` is no GhostNet: of `{stem}`, `{head}` and `{classifier}` not all are there; its first tensors are {}",
             path.display(),
-            weights.tensors.iter().take(5).map(|tensor| format!("`{}`", tensor.name)).collect::<Vec<_>>().join(", ")
+            first.join(", ")
         );
     };
+    refuse_other_shortcuts(path, shape(SHORTCUT).map(|shape| &shape[..]))?;
     let num_classes = classifier.first().copied().unwrap_or(0);
     if num_classes == 0 {
-        bail!("`{}` is for no classes: the shape of `classifier.weight` is {classifier:?}", path.display());
+        bail!("`{}` is for no classes: the shape of `classifier.weight` is {:?}", path.display(), &classifier[..]);
     }
-    let fits = |config: &GhostNetConfig| {
-        let architecture = ghostnet::Architecture::new(config);
+    let lineage = lineage(path, naming, &shape)?;
+    let config = |lineage, width| GhostNetConfig::new(num_classes).with_lineage(lineage).with_width(width);
+    let fits = |width: &f64| {
+        let architecture = Architecture::new(&config(lineage, *width));
         stem.first() == Some(&architecture.stem_channels) && head.get(1) == Some(&architecture.last_channels)
     };
-    let config = |width| GhostNetConfig::new(num_classes).with_width(width);
-    let candidates: Vec<f64> = widths().filter(|&width| fits(&config(width))).collect();
-    let tensors: Vec<NamedTensor> = weights
-        .tensors
-        .into_iter()
-        .map(|tensor| {
-            let is_count = tensor.name.ends_with(".num_batches_tracked");
-            let data = match tensor.values {
-                Values::F32(values) => TensorData::new(values, tensor.shape),
-                Values::I64(values) if is_count => TensorData::new(values, tensor.shape),
-                // Weights that somebody kept as whole numbers.
-                Values::I64(values) => {
-                    TensorData::new(values.into_iter().map(|value| value as f32).collect::<Vec<_>>(), tensor.shape)
-                }
-            };
-            NamedTensor { name: tensor.name, data }
-        })
-        .collect();
-    let width = find_width(&candidates, config, &tensors)
-        .with_context(|| format!("`{}` is not a GhostNet that is built here", path.display()))?;
-    notes.push(format!(
-        "it is GhostNet {width}x of 2020 (arXiv:1911.11907) for {num_classes} classes, and every tensor is there"
-    ));
+    let candidates: Vec<f64> = widths().filter(fits).collect();
+    if let Some([squeezed, ..]) = shape(SQUEEZE).map(|shape| &shape[..]) {
+        let takes = |lineage| candidates.iter().any(|&width| first_squeeze(&config(lineage, width)) == Some(*squeezed));
+        refuse_mixtures(path, lineage, *squeezed, takes)?;
+    }
+    let width =
+        find_width(&candidates, |width| config(lineage, width), &tensors).with_context(|| match naming.is_timm() {
+            true => format!("`{}` is not a GhostNet that is built here", path.display()),
+            false => format!(
+                "`{}` has names of {} and is not a GhostNet that is built here; what follows are timm's names",
+                path.display(),
+                naming.program
+            ),
+        })?;
+    if !naming.is_timm() {
+        notes.push(format!("its names are those of {}, and were changed to ours", naming.program));
+    }
+    notes.push(match lineage {
+        Lineage::Official => format!(
+            "it is GhostNet {width}x of 2020 (arXiv:1911.11907) for {num_classes} classes, and every tensor is there"
+        ),
+        Lineage::Paddle => format!(
+            "it is GhostNet {width}x of 2020 as {} have it, `variant = \"{}\"`, for {num_classes} classes, and every tensor is there",
+            of_whom(lineage),
+            Variant::of(lineage).key()
+        ),
+    });
     let classes = match hints.classes {
         Some(classes) if classes.len() != num_classes => {
             bail!(
@@ -104,8 +117,71 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
             (0..num_classes).map(|class| format!("class {class}")).collect()
         }
     };
-    let model = ModelFile::new(path, card(width, classes), tensors);
+    let model = ModelFile::new(path, card(lineage, width, classes), tensors);
     Ok(Imported { model, notes })
+}
+
+/// Of which lineage a network is, by its head: with a bias, or with a norm.
+fn lineage<T>(path: &Path, naming: &Naming, shape: impl Fn(&str) -> Option<T>) -> anyhow::Result<Lineage> {
+    match (naming.is_timm(), shape("bn2.weight").is_some(), shape("conv_head.bias").is_some()) {
+        (true, true, true) => bail!(
+            "`{}` is no GhostNet that was published: its head has both a bias, `conv_head.bias`, and a norm, `bn2`",
+            path.display()
+        ),
+        (true, false, _) => Ok(Lineage::Official),
+        _ => Ok(Lineage::Paddle),
+    }
+}
+
+/// Refuses a network with the head of one lineage and the squeeze-and-excite of the other, as somebody makes who folds the head's norm
+/// away: its weights would be taken, and its gate be the wrong one.
+fn refuse_mixtures(
+    path: &Path,
+    lineage: Lineage,
+    squeezed: usize,
+    takes: impl Fn(Lineage) -> bool,
+) -> anyhow::Result<()> {
+    let other = if lineage == Lineage::Official { Lineage::Paddle } else { Lineage::Official };
+    if !takes(lineage) && takes(other) {
+        bail!(
+            "`{}` mixes two networks: its head is that of {}, and its squeeze-and-excite, with {squeezed} channels in `{SQUEEZE}`, \
+             that of {}; no gate is right for both",
+            path.display(),
+            of_whom(lineage),
+            of_whom(other)
+        );
+    }
+    Ok(())
+}
+
+/// Channels of the first squeezed vector.
+fn first_squeeze(config: &GhostNetConfig) -> Option<usize> {
+    Architecture::new(config).blocks.iter().find_map(|block| block.squeeze_channels)
+}
+
+/// Who published a lineage.
+fn of_whom(lineage: Lineage) -> &'static str {
+    match lineage {
+        Lineage::Official => "the official PyTorch code and timm",
+        Lineage::Paddle => "PaddleClas and iamhankai/ghostnet.pytorch",
+    }
+}
+
+/// The first shortcut with convolutions whose block has a kernel of 5×5.
+const SHORTCUT: &str = "blocks.3.0.shortcut.0.weight";
+/// The first layer of squeeze-and-excite; its width tells the lineages apart at every published width.
+const SQUEEZE: &str = "blocks.3.0.se.conv_reduce.weight";
+
+/// The network of d-li14, which differs from that of iamhankai in its shortcuts alone, and in them by nothing but this shape.
+fn refuse_other_shortcuts(path: &Path, shape: Option<&[usize]>) -> anyhow::Result<()> {
+    if let Some([_, 1, 3, 3]) = shape {
+        bail!(
+            "`{}` is the network of d-li14/ghostnet.pytorch, or an early one of iamhankai/ghostnet.pytorch: its shortcuts have \
+             kernels of 3x3, with a ReLU, where GhostNet's have 5x5, with none; it is not built here",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Of the same family, but other networks.
@@ -137,12 +213,16 @@ fn find_width(
     }
 }
 
-/// The preparation of timm's weights: bicubic, 224 of 256 pixels, ImageNet's mean and deviation.
-fn card(width: f64, classes: Vec<String>) -> ModelCard {
-    let interpolation = Interpolation::Bicubic;
+/// The preparation of the images, 224 of 256 pixels with ImageNet's mean and deviation: timm's weights want them bicubic. PaddleClas
+/// leaves its `ResizeImage` at OpenCV's bilinear, which is not antialiased; Pillow's is the nearest that there is here.
+fn card(lineage: Lineage, width: f64, classes: Vec<String>) -> ModelCard {
+    let interpolation = match lineage {
+        Lineage::Official => Interpolation::Bicubic,
+        Lineage::Paddle => Interpolation::Bilinear,
+    };
     ModelCard {
         card_version: ModelCard::VERSION,
-        variant: Variant::Ghostnet,
+        variant: Variant::of(lineage),
         width,
         dropout: 0.2,
         stem_stride: 2,

@@ -159,6 +159,7 @@ pub fn network(model: &crate::recipe::Model, num_classes: usize) -> GhostNetConf
         .with_width(model.width)
         .with_dropout(model.dropout)
         .with_stem_stride(model.stem_stride)
+        .with_lineage(model.variant.lineage())
 }
 
 /// The optimizer of a recipe, which has seen nothing.

@@ -64,6 +64,7 @@ impl ModelCard {
             .with_width(self.width)
             .with_dropout(self.dropout)
             .with_stem_stride(self.stem_stride)
+            .with_lineage(self.variant.lineage())
     }
 }
 

@@ -88,6 +88,13 @@ fn inspect_counts_the_published_networks() {
         assert_eq!(found["tensors"], 512);
         assert_eq!(found["variant"], "ghostnet");
     }
+    let paddle = ["inspect", "imagenet/ghostnet_1x.toml", "--set", "model.variant=ghostnet_paddle"];
+    let found: serde_json::Value =
+        serde_json::from_slice(&scene.run(&[&paddle[..], &["--format", "json"]].concat()).stdout).expect("JSON");
+    assert_eq!((&found["parameters"], &found["tensors"]), (&5_183_016.into(), &516.into()));
+    assert_eq!(found["variant"], "ghostnet_paddle");
+    let text = String::from_utf8_lossy(&scene.run(&paddle).stdout).into_owned();
+    assert!(text.starts_with("GhostNet of PaddleClas 1x, 1000 classes, 224 px"), "{text}");
 }
 
 #[test]

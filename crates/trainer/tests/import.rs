@@ -1,9 +1,11 @@
 //! Weights of other programs become model files, through the binary.
 
 #[path = "../../foreign-weights/tests/weights/build/mod.rs"]
+#[expect(dead_code, reason = "what only the tests of the reader need")]
 mod build;
 mod scene;
 
+use burn::tensor::TensorData;
 use insta::assert_snapshot;
 
 use crate::build::{Pickle, torch_legacy, torch_zip};
@@ -109,4 +111,200 @@ fn what_is_no_such_network_is_refused_by_name() {
     say(&["nested.pth", "--classes", "two.txt"]);
     say(&["nested.pth", "--key", "ema"]);
     assert_snapshot!("refused_weights", exchanges);
+}
+
+/// `key = value` of a recipe for the network of PaddleClas.
+const PADDLE: &str = "model.variant=ghostnet_paddle";
+
+/// Names of every layer: ours, those of iamhankai/ghostnet.pytorch, those of PaddleClas. Made by `gen/lineages.py`.
+fn layer_names() -> Vec<[&'static str; 3]> {
+    let table = include_str!("../../ghostnet/tests/fixtures/ghostnet_paddle_names.tsv");
+    let row = |row: &'static str| row.split('\t').collect::<Vec<_>>().try_into().expect("three names");
+    table.lines().skip(1).map(row).collect()
+}
+
+type State = Vec<(String, TensorData)>;
+
+/// The tensors as iamhankai's program keeps them: squeeze-and-excite and the head are dense layers.
+fn of_iamhankai(state: &State) -> State {
+    let names = layer_names();
+    let rename = |(name, data): &(String, TensorData)| {
+        let (layer, leaf) = name.rsplit_once('.').expect("a layer");
+        let [_, theirs, _] = names.iter().find(|[ours, ..]| *ours == layer).expect("a row");
+        let is_dense = (layer.contains(".se.") || layer == "conv_head") && leaf == "weight";
+        let data = if is_dense { matrix(data) } else { data.clone() };
+        (format!("{theirs}.{leaf}"), data)
+    };
+    state.iter().map(rename).collect()
+}
+
+/// The tensors as PaddleClas keeps them: dense layers in x out, other names for running statistics, no counts of batches.
+fn of_paddleclas(state: &State) -> State {
+    let names = layer_names();
+    let rename = |(name, data): &(String, TensorData)| {
+        let (layer, leaf) = name.rsplit_once('.').expect("a layer");
+        let [.., theirs] = names.iter().find(|[ours, ..]| *ours == layer).expect("a row");
+        let leaf = match leaf {
+            "running_mean" => "_mean",
+            "running_var" => "_variance",
+            "num_batches_tracked" => return None,
+            leaf => leaf,
+        };
+        let is_dense = (layer.contains(".se.") || layer == "classifier") && leaf == "weight";
+        let data = if is_dense { transposed(data) } else { data.clone() };
+        Some((format!("{theirs}.{leaf}"), data))
+    };
+    state.iter().filter_map(rename).collect()
+}
+
+/// A 1x1 convolution's weight as that of a dense layer.
+fn matrix(data: &TensorData) -> TensorData {
+    TensorData::new(data.iter::<f32>().collect(), [data.shape()[0], data.shape()[1]])
+}
+
+/// The same with rows for columns.
+fn transposed(data: &TensorData) -> TensorData {
+    let (rows, columns) = (data.shape()[0], data.shape()[1]);
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    let at = |column: usize| (0..rows).map(move |row| row * columns + column);
+    TensorData::new((0..columns).flat_map(at).map(|at| values[at]).collect(), [columns, rows])
+}
+
+/// A file of PyTorch with float32 tensors.
+fn zip_file(state: &State) -> Vec<u8> {
+    let floats: Vec<_> = state.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")).collect();
+    let total: usize = floats.iter().map(|(_, data)| data.num_elements()).sum();
+    let (mut pickle, mut values) = (Pickle::new().raw(b"}"), Vec::<f32>::new());
+    for (name, data) in floats {
+        let shape: Vec<i64> = data.shape().iter().map(|&side| side as i64).collect();
+        let stride: Vec<i64> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+        pickle = pickle.text(name).tensor(total as i64, values.len() as i64, &shape, &stride).raw(b"s");
+        values.extend(data.iter::<f32>());
+    }
+    torch_zip(&pickle.stop(), &values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
+}
+
+/// The scene with a run of the network of PaddleClas, and its tensors.
+fn scene_with_the_other_lineage() -> (Scene, State) {
+    let scene = Scene::new();
+    scene.train("run", &["--set", PADDLE]);
+    let model = scene.checkpoints("run").pop().expect("a checkpoint").join("model.safetensors");
+    let state = tensors(&model).into_iter().collect();
+    (scene, state)
+}
+
+fn safetensors(state: &State) -> Vec<u8> {
+    trainer::weights::encode(state, None).expect("tensors")
+}
+
+#[test]
+fn weights_of_the_other_lineage_are_recognised_under_every_name() {
+    let (scene, state) = scene_with_the_other_lineage();
+    scene.write("ours.safetensors", safetensors(&state));
+    scene.write("iamhankai.safetensors", safetensors(&of_iamhankai(&state)));
+    scene.write("iamhankai.pth", zip_file(&of_iamhankai(&state)));
+    scene.write("paddleclas.safetensors", safetensors(&of_paddleclas(&state)));
+    scene.write("paddleclas.pth", zip_file(&of_paddleclas(&state)));
+    let files =
+        ["ours.safetensors", "iamhankai.safetensors", "iamhankai.pth", "paddleclas.safetensors", "paddleclas.pth"];
+    for file in files {
+        let output = scene.run(&["import", file, "-o", "imported.safetensors", "--format", "json"]);
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        let written: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(written["variant"], "ghostnet_paddle", "{file}");
+        assert_eq!((written["width"].as_f64(), written["num_classes"].as_u64()), (Some(0.25), Some(3)), "{file}");
+        let imported = tensors(&scene.path("imported.safetensors"));
+        for (name, data) in state.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+            assert!(imported[name] == *data, "{file}: {name}");
+        }
+    }
+    let inspect = scene.run(&["inspect", "imported.safetensors"]);
+    let text = String::from_utf8_lossy(&inspect.stdout).into_owned();
+    assert!(text.starts_with("GhostNet of PaddleClas 0.25x, 3 classes, 224 px"), "{text}");
+    assert!(text.contains("bilinear"), "{text}");
+    let texts = ["iamhankai.pth", "paddleclas.safetensors"].map(|file| {
+        let output = scene.run(&["import", file, "-o", "imported.safetensors"]);
+        scene.exchange(&output)
+    });
+    assert_snapshot!(texts.join("\n\n"), @r#"
+    exit code 0
+    --- stdout
+    imported.safetensors
+      it is a file of PyTorch
+      its names are those of iamhankai/ghostnet.pytorch, and were changed to ours
+      it is GhostNet 0.25x of 2020 as PaddleClas and iamhankai/ghostnet.pytorch have it, `variant = "ghostnet_paddle"`, for 3 classes, and every tensor is there
+      it does not say what its classes are called, so they are numbered from 0
+
+    exit code 0
+    --- stdout
+    imported.safetensors
+      it is a safetensors file
+      its names are those of PaddleClas, and were changed to ours
+      it is GhostNet 0.25x of 2020 as PaddleClas and iamhankai/ghostnet.pytorch have it, `variant = "ghostnet_paddle"`, for 3 classes, and every tensor is there
+      it does not say what its classes are called, so they are numbered from 0
+    "#);
+    // A run starts from them, with the recipe of that network.
+    let still = ["--set", "optimizer.learning_rate=0", "--set", "train.total={steps=1}", "--set", "schedule={}"];
+    scene.train("again", &[&still[..], &["--set", PADDLE, "--weights", "paddleclas.pth"]].concat());
+    let again = tensors(&scene.checkpoints("again").pop().expect("a checkpoint").join("model.safetensors"));
+    let weights: State =
+        state.iter().filter(|(name, _)| name == "bn2.weight" || name.contains(".se.")).cloned().collect();
+    assert_eq!(weights.len(), 1 + 7 * 4);
+    assert!(weights.iter().all(|(name, data)| again[name] == *data));
+}
+
+#[test]
+fn networks_that_look_like_another_lineage_are_refused_by_name() {
+    let (scene, state) = scene_with_the_other_lineage();
+    // Shortcuts of 3x3, as d-li14's.
+    let cut = |(name, data): &(String, TensorData)| match data.shape()[..] {
+        [channels, 1, 5, 5] if name.contains("shortcut") => {
+            (name.clone(), TensorData::new(vec![0.5f32; channels * 9], [channels, 1, 3, 3]))
+        }
+        _ => (name.clone(), data.clone()),
+    };
+    let d_li14: State = state.iter().map(cut).collect();
+    scene.write("d_li14.pth", zip_file(&of_iamhankai(&d_li14)));
+    scene.write("d_li14_renamed.safetensors", safetensors(&d_li14));
+    // The head's norm folded into a bias, under timm's names: it would pass for the official network.
+    let mut folded: State = state.iter().filter(|(name, _)| !name.starts_with("bn2.")).cloned().collect();
+    folded.push(("conv_head.bias".to_string(), TensorData::new(vec![0.0f32; 1280], [1280])));
+    scene.write("folded.safetensors", safetensors(&folded));
+    // Both a bias and a norm.
+    let mut both = state.clone();
+    both.push(("conv_head.bias".to_string(), TensorData::new(vec![0.0f32; 1280], [1280])));
+    scene.write("both.safetensors", safetensors(&both));
+    // A tensor that is missing, and dense layers in the wrong order.
+    let less: State =
+        of_iamhankai(&state).into_iter().filter(|(name, _)| name != "features.4.conv.2.fc.2.bias").collect();
+    scene.write("less.safetensors", safetensors(&less));
+    let turn = |(name, data): (String, TensorData)| match name.as_str() {
+        "fc_1.weight" => (name, transposed(&data)),
+        _ => (name, data),
+    };
+    scene.write("turned.safetensors", safetensors(&of_paddleclas(&state).into_iter().map(turn).collect()));
+    let headless: State = of_paddleclas(&state).into_iter().filter(|(name, _)| !name.starts_with("fc_1.")).collect();
+    scene.write("headless.safetensors", safetensors(&headless));
+    // The card of the official network on the tensors of the other one.
+    let model = scene.checkpoints("run").pop().expect("a checkpoint").join("model.safetensors");
+    let mut card = trainer::weights::ModelFile::read(&model).expect("a model").card;
+    card.variant = trainer::recipe::Variant::Ghostnet;
+    scene.write("false_card.safetensors", trainer::weights::encode(&state, Some(&card)).expect("tensors"));
+
+    let mut exchanges = String::new();
+    let mut say = |args: &[&str]| {
+        let output = scene.run(args);
+        assert!(!output.status.success(), "{args:?}");
+        exchanges.push_str(&format!("$ ghostnet {}\n{}\n\n", args.join(" "), scene.exchange(&output)));
+    };
+    for file in ["d_li14.pth", "d_li14_renamed.safetensors", "folded.safetensors", "both.safetensors"] {
+        say(&["import", file, "-o", "imported.safetensors"]);
+    }
+    for file in ["less.safetensors", "turned.safetensors", "headless.safetensors"] {
+        say(&["import", file, "-o", "imported.safetensors"]);
+    }
+    say(&["eval", "false_card.safetensors", "--data", "photos", "--device", "cpu"]);
+    const LAST: &str = "run/checkpoints/step-00000012/model.safetensors";
+    say(&["train", "--config", "recipe.toml", "--out", "new", "--device", "cpu", "--weights", LAST]);
+    assert_snapshot!("refused_lineages", exchanges);
 }

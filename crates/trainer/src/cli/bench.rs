@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError};
 use crate::bench::{self, Floors, LayerTiming, Timing, Work};
 use crate::observe::Output;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Variant};
 use crate::{device, plan};
 
 #[derive(Debug, Subcommand)]
@@ -83,6 +83,7 @@ struct NetworkReport {
     device: String,
     kernels: String,
     threads: usize,
+    variant: Variant,
     width: f64,
     image_size: usize,
     batch_size: usize,
@@ -158,8 +159,9 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         batch_size: recipe.data.batch_size,
     };
     let layers = work.network.layers(work.image_size, work.image_size);
-    // The last map that has a norm.
-    let last_map = layers.iter().rev().find(|layer| layer.name.starts_with("blocks."));
+    // The last map that has a norm: that of the last stage, or the head's, which is one pixel.
+    let has_head_norm = work.network.lineage.has_head_norm();
+    let last_map = layers.iter().rev().find(|layer| !has_head_norm && layer.name.starts_with("blocks."));
     let pixels = last_map.map_or(1, |layer| layer.output[1] * layer.output[2]);
     if training && work.batch_size * pixels < 2 {
         let message = "`--batch-size` is 1, and batch norm cannot train on one value for each channel";
@@ -176,6 +178,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         work: if training { "step" } else { "infer" },
         kernels: bench::kernels(&chosen.device),
         threads: rayon::current_num_threads(),
+        variant: recipe.model.variant,
         width: recipe.model.width,
         image_size: work.image_size,
         batch_size: work.batch_size,
@@ -221,8 +224,9 @@ fn network_text(report: &NetworkReport) -> String {
     let mut text = format!(
         "{}: {median_ms:.1} ms (quickest {min_ms:.1}, quartiles {spread_ms:.1} apart, {repetitions} repetitions), \
          {images_per_second:.1} images/s\n\
-         GhostNet {}x, {} images of {size} x {size} pixels, {}, kernels {}, {} threads",
+         {} {}x, {} images of {size} x {size} pixels, {}, kernels {}, {} threads",
         report.work,
+        report.variant.title(),
         report.width,
         report.batch_size,
         report.device,

@@ -10,12 +10,13 @@ use serde::Serialize;
 
 use super::FormatArgs;
 use crate::import::{Hints, import};
+use crate::recipe::Variant;
 use crate::run_directory;
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// Weights of timm or PyTorch: safetensors, .pth or .pt; nothing in it is executed
+    /// Weights of other programs: safetensors, .pth, .pt or .pdparams; nothing in it is executed
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// The model file to write [default: the name of FILE, as .safetensors in the current folder]
@@ -35,6 +36,7 @@ pub(super) struct ImportArgs {
 #[derive(Debug, Serialize)]
 struct Written {
     model: PathBuf,
+    variant: Variant,
     width: f64,
     num_classes: usize,
     notes: Vec<String>,
@@ -59,10 +61,11 @@ pub(super) fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
     if out.exists() && out.canonicalize().ok() == args.file.canonicalize().ok() {
         bail!("the model file would take the place of `{}`\n\nhint: name another with `-o`", args.file.display());
     }
-    let (width, num_classes) = (imported.model.card.width, imported.model.card.classes.len());
+    let card = &imported.model.card;
+    let (variant, width, num_classes) = (card.variant, card.width, card.classes.len());
     run_directory::replace(&out, &imported.model.encode()?)
         .with_context(|| format!("cannot write `{}`", out.display()))?;
-    args.format.print(&Written { model: out, width, num_classes, notes: imported.notes }, |written| {
+    args.format.print(&Written { model: out, variant, width, num_classes, notes: imported.notes }, |written| {
         let mut text = written.model.display().to_string();
         for note in &written.notes {
             let _ = write!(text, "\n  {note}");

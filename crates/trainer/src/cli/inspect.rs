@@ -104,10 +104,12 @@ pub(super) fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn text(inspection: &Inspection) -> String {
-    let Inspection { width, num_classes, image_size, parameters, multiply_adds, tensors, card, layers, .. } =
-        inspection;
+    let Inspection {
+        variant, width, num_classes, image_size, parameters, multiply_adds, tensors, card, layers, ..
+    } = inspection;
     let mut text = format!(
-        "GhostNet {width}x, {num_classes} classes, {image_size} px\nparameters     {parameters}\nmultiply-adds  {multiply_adds}\ntensors        {tensors}"
+        "{} {width}x, {num_classes} classes, {image_size} px\nparameters     {parameters}\nmultiply-adds  {multiply_adds}\ntensors        {tensors}",
+        variant.title()
     );
     if let Some(card) = card {
         let _ = write!(

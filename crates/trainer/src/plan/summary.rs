@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Plan;
 use crate::finetune::Pretrained;
+use crate::recipe::Variant;
 use crate::text_chart::{COLUMNS, text_chart};
 
 /// Bytes kept for the backward pass for each value that a convolution puts out. With [`PROGRAM_BYTES`] fitted to the peak
@@ -55,11 +56,12 @@ impl Plan {
             total_steps: self.total_steps,
             total_epochs: self.epoch(self.total_steps),
             total_images: self.total_steps.saturating_mul((recipe.data.batch_size * recipe.train.accumulate) as u64),
+            variant: recipe.model.variant,
             width: recipe.model.width,
             weights: self.pretrained.as_ref().map(Pretrained::summary),
             teacher: self.teacher.as_ref().map(|teacher| {
                 let card = teacher.card();
-                format!("GhostNet {}x in `{}`", card.width, teacher.path.display())
+                format!("{} {}x in `{}`", card.variant.title(), card.width, teacher.path.display())
             }),
             parameters,
             multiply_adds: self.model.multiply_adds(size, size),
@@ -122,6 +124,8 @@ pub struct PlanSummary {
     pub total_epochs: f64,
     /// Images in the run, each as often as it is seen.
     pub total_images: u64,
+    /// Which network.
+    pub variant: Variant,
     /// Width multiplier.
     pub width: f64,
     /// What the network starts from, if not from random weights.
@@ -158,7 +162,7 @@ impl std::fmt::Display for PlanSummary {
                 "images",
                 format!("{} train, {} val, {} classes", self.num_train_images, self.num_val_images, self.num_classes),
             ),
-            ("model", format!("GhostNet {}x at {} px", self.width, self.image_size)),
+            ("model", format!("{} {}x at {} px", self.variant.title(), self.width, self.image_size)),
             ("parameters", self.parameters.to_string()),
             ("multiply-adds", self.multiply_adds.to_string()),
             ("step", format!("{batch_size} images x {accumulate} = {images_per_step} images")),

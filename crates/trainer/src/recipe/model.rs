@@ -1,5 +1,6 @@
 //! The section `[model]`: which network is built.
 
+use ghostnet::Lineage;
 use serde::{Deserialize, Serialize};
 
 use super::violation::{Violation, require};
@@ -25,8 +26,44 @@ pub struct Model {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variant {
-    /// GhostNet of 2020, arXiv:1911.11907.
+    /// GhostNet of 2020, arXiv:1911.11907, as in the official PyTorch code and timm.
     Ghostnet,
+    /// The same as in PaddleClas, with another gate, other squeezed widths and another head.
+    GhostnetPaddle,
+}
+
+impl Variant {
+    /// The variant of a lineage.
+    pub fn of(lineage: Lineage) -> Self {
+        match lineage {
+            Lineage::Official => Self::Ghostnet,
+            Lineage::Paddle => Self::GhostnetPaddle,
+        }
+    }
+
+    /// The lineage that it stands for.
+    pub fn lineage(self) -> Lineage {
+        match self {
+            Self::Ghostnet => Lineage::Official,
+            Self::GhostnetPaddle => Lineage::Paddle,
+        }
+    }
+
+    /// Its value in a recipe.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Ghostnet => "ghostnet",
+            Self::GhostnetPaddle => "ghostnet_paddle",
+        }
+    }
+
+    /// Its name for people; a width follows.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Ghostnet => "GhostNet",
+            Self::GhostnetPaddle => "GhostNet of PaddleClas",
+        }
+    }
 }
 
 impl Default for Model {
@@ -49,5 +86,18 @@ impl Model {
         require(matches!(self.stem_stride, 1 | 2), "model.stem_stride", || {
             format!("`stem_stride` must be 1 or 2, but is {}", self.stem_stride)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_is_written_as_its_key_and_stands_for_one_lineage() {
+        for variant in [Variant::Ghostnet, Variant::GhostnetPaddle] {
+            assert_eq!(serde_json::to_value(variant).expect("JSON"), variant.key());
+            assert_eq!(Variant::of(variant.lineage()), variant);
+        }
     }
 }

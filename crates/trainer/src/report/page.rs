@@ -91,7 +91,8 @@ fn names(report: &Report) -> Vec<String> {
 
 /// What was trained on what, in a sentence.
 fn lead(run: &RunReport) -> String {
-    let mut text = format!("GhostNet {}×, {} px", run.recipe.model.width, run.recipe.data.image_size);
+    let model = &run.recipe.model;
+    let mut text = format!("{} {}×, {} px", model.variant.title(), model.width, run.recipe.data.image_size);
     if let Some(images) = &run.images {
         text.push_str(&format!(
             ", trained on {} and measured on {}: {}",
