@@ -66,6 +66,24 @@ const ELEMENTS: &[Element] = &[
     row("float8_e5m2fnuz", None, 1, Kind::Unread),
 ];
 
+/// Names of the types in NumPy, without their byte order.
+const NUMPY: &[(&str, &str)] = &[
+    ("f4", "float32"),
+    ("f2", "float16"),
+    ("f8", "float64"),
+    ("i1", "int8"),
+    ("i2", "int16"),
+    ("i4", "int32"),
+    ("i8", "int64"),
+    ("u1", "uint8"),
+    ("u2", "uint16"),
+    ("u4", "uint32"),
+    ("u8", "uint64"),
+    ("b1", "bool"),
+    ("c8", "complex64"),
+    ("c16", "complex128"),
+];
+
 /// Order of the bytes of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByteOrder {
@@ -77,6 +95,11 @@ impl Element {
     /// The row of `torch.NAME`.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         ELEMENTS.iter().find(|element| element.name == name)
+    }
+
+    /// The row of `numpy.dtype(NAME)`.
+    pub(crate) fn of_numpy(name: &str) -> Option<&'static Self> {
+        NUMPY.iter().find(|(numpy, _)| *numpy == name).and_then(|(_, name)| Self::named(name))
     }
 
     /// The row of a class such as `FloatStorage`.
@@ -187,6 +210,14 @@ mod tests {
                 let expected = if bits & 0x8000 == 0 { magnitude } else { -magnitude };
                 assert_eq!(f64::from(value), expected, "{bits:#06x}");
             }
+        }
+    }
+
+    #[test]
+    fn the_types_of_numpy_have_the_sizes_in_their_names() {
+        for (numpy, name) in NUMPY {
+            let element = Element::of_numpy(numpy).expect(name);
+            assert_eq!(element.bytes.to_string(), numpy[1..], "{numpy}");
         }
     }
 

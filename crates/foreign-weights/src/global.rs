@@ -23,6 +23,16 @@ pub(crate) enum Meaning {
     StorageClass(&'static Element),
     /// Element type.
     ElementType(&'static Element),
+    /// `_reconstruct(ndarray, (0,), b'b')`, an array that `BUILD` fills.
+    NumpyArray,
+    /// The class of an array.
+    NumpyArrayClass,
+    /// `dtype(name, align, copy)`.
+    NumpyDtype,
+    /// `tuple((name, array))`, which is what Paddle makes of a tensor in a dictionary inside of another.
+    Tuple,
+    /// `encode(text, encoding)`, how protocols before 3 write bytes.
+    Encode,
     /// Known, without effect on the tensors, not worth a word to the user.
     Harmless,
     /// Of another program.
@@ -180,7 +190,6 @@ const BUILTINS: &[&str] = &[
     "str",
     "sum",
     "super",
-    "tuple",
     "type",
     "unicode",
     "xrange",
@@ -189,17 +198,12 @@ const BUILTINS: &[&str] = &[
 
 /// What checkpoints of timm and of PyTorch's own scripts hold beside their tensors.
 const HARMLESS: &[&str] = &[
-    "_codecs.encode",
     "collections.Counter",
     "collections.deque",
     "copyreg._reconstructor",
     "copy_reg._reconstructor",
-    "numpy._core.multiarray._reconstruct",
     "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
-    "numpy.dtype",
-    "numpy.ndarray",
     "torch.Size",
     "torch.device",
     "torch.serialization._get_layout",
@@ -219,6 +223,11 @@ pub(crate) fn meaning(module: &str, name: &str) -> Result<Meaning, Refused> {
         "collections.OrderedDict" | "collections.defaultdict" | "builtins.dict" | "__builtin__.dict" => {
             return Ok(Meaning::Dictionary);
         }
+        "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct" => return Ok(Meaning::NumpyArray),
+        "numpy.ndarray" => return Ok(Meaning::NumpyArrayClass),
+        "numpy.dtype" => return Ok(Meaning::NumpyDtype),
+        "_codecs.encode" => return Ok(Meaning::Encode),
+        "builtins.tuple" | "__builtin__.tuple" => return Ok(Meaning::Tuple),
         "torch.Tensor" | "torch.nn.parameter.Parameter" | "torch.nn.Parameter" | "torch.nn.parameter.Buffer" => {
             return Ok(Meaning::TensorClass);
         }

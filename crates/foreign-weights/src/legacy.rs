@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::element::Element;
 use crate::object::{Object, Objects};
-use crate::pickle::{self, Pickle, PickleError};
+use crate::pickle::{self, Arrays, Pickle, PickleError};
 use crate::shown::shown;
 
 /// The magic number, lowest byte first.
@@ -23,7 +23,7 @@ pub enum LegacyError {
     Pickle(#[from] PickleError),
     /// Any other pickle.
     #[error(
-        "it is a pickle and not a file of `torch.save`\n\n\
+        "it is a pickle and not a file of `torch.save` or `paddle.save`\n\n\
          hint: save the weights with `torch.save(model.state_dict(), \"weights.pth\")`"
     )]
     NotTorch,
@@ -56,21 +56,21 @@ pub(crate) struct Legacy {
     pub(crate) storages: HashMap<String, Range<usize>>,
 }
 
-/// Reads all but the numbers.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Legacy, LegacyError> {
-    let magic = pickle::load(bytes, 0)?;
-    match magic.objects.get(magic.root) {
-        Object::Long(magic) if magic[..] == MAGIC => {}
-        _ => return Err(LegacyError::NotTorch),
-    }
-    let version = pickle::load(bytes, magic.end)?;
+/// Whether the first pickle of a file, which it has read, is the magic number.
+pub(crate) fn is_magic(first: &Pickle) -> bool {
+    matches!(first.objects.get(first.root), Object::Long(magic) if magic[..] == MAGIC)
+}
+
+/// Reads all but the numbers, behind the magic number that ends at `end`.
+pub(crate) fn parse(bytes: &[u8], end: usize) -> Result<Legacy, LegacyError> {
+    let version = pickle::load(bytes, end, Arrays::Leave)?;
     match version.objects.int(version.root) {
         Some(VERSION) => {}
         other => return Err(LegacyError::Version { version: other.unwrap_or(-1) }),
     }
-    let sizes = pickle::load(bytes, version.end)?;
-    let pickle = pickle::load(bytes, sizes.end)?;
-    let names = pickle::load(bytes, pickle.end)?;
+    let sizes = pickle::load(bytes, version.end, Arrays::Leave)?;
+    let pickle = pickle::load(bytes, sizes.end, Arrays::Leave)?;
+    let names = pickle::load(bytes, pickle.end, Arrays::Leave)?;
     let storages = places(bytes, &pickle.objects, &names)?;
     Ok(Legacy { pickle, storages })
 }

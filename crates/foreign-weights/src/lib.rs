@@ -1,6 +1,6 @@
-//! Weight files of other programs: safetensors, the zip files of PyTorch, and its format before 1.6. They are read without
-//! Python and without running anything that is in them; the result is names, shapes and numbers, and sentences on what the
-//! file was and what was left out of it.
+//! Weight files of other programs: safetensors, the zip files of PyTorch, its format before 1.6, and Paddle's pickles of NumPy
+//! arrays. They are read without Python and without running anything that is in them; the result is names, shapes and numbers,
+//! and sentences on what the file was and what was left out of it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +30,7 @@ pub use tensor::TensorError;
 use archive::Archive;
 use element::{ByteOrder, Element};
 use object::{Object, ObjectId, Objects};
+use pickle::Arrays;
 use shown::{listed, shown};
 use tensor::{MAX_NUMBERS, Storage};
 
@@ -87,6 +88,8 @@ pub enum Format {
     Zip,
     /// `torch.save` before 1.6.
     Legacy,
+    /// A pickle of NumPy arrays: `paddle.save`.
+    Arrays,
 }
 
 impl fmt::Display for Format {
@@ -95,6 +98,7 @@ impl fmt::Display for Format {
             Self::Safetensors => "a safetensors file",
             Self::Zip => "a file of PyTorch",
             Self::Legacy => "a file of PyTorch before 1.6",
+            Self::Arrays => "a pickle of NumPy arrays, as Paddle writes them",
         })
     }
 }
@@ -144,7 +148,7 @@ pub enum Problem {
         next: &'static str,
     },
     /// Nothing that is known.
-    #[error("it is neither a safetensors file nor one of PyTorch")]
+    #[error("it is neither a safetensors file nor one of PyTorch or Paddle")]
     Unknown,
     /// Too large.
     #[error("it has {bytes} bytes, and up to {MAX_FILE} are read")]
@@ -241,7 +245,7 @@ fn parse(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
     }
     match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => zip(bytes, key),
-        [0x80, 0..=5, ..] => old(bytes, key),
+        [0x80, 0..=5, ..] => pickled(bytes, key),
         _ => Err(not_weights(bytes)),
     }
 }
@@ -266,13 +270,23 @@ fn zip(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
         // Files of before 2.1 do not say it.
         _ => ByteOrder::Little,
     };
-    let pickle = pickle::load(&pickle, 0)?;
+    let pickle = pickle::load(&pickle, 0, Arrays::Leave)?;
     let source = Source { place: Place::Archive { archive, root }, order, whole: HashMap::new() };
     weights(Format::Zip, &pickle.objects, pickle.root, source, key)
 }
 
-fn old(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
-    let legacy = legacy::parse(bytes)?;
+/// A file that begins with a pickle: of PyTorch before 1.6 if that is the magic number, and else of Paddle.
+fn pickled(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
+    let first = pickle::load(bytes, 0, Arrays::Read)?;
+    if !legacy::is_magic(&first) {
+        if !first.objects.names_numpy() {
+            return Err(LegacyError::NotTorch.into());
+        }
+        let place = Place::Pickle { bytes, objects: &first.objects };
+        let source = Source { place, order: ByteOrder::Little, whole: HashMap::new() };
+        return weights(Format::Arrays, &first.objects, first.root, source, key);
+    }
+    let legacy = legacy::parse(bytes, first.end)?;
     let place = Place::Legacy { bytes, storages: legacy.storages };
     let source = Source { place, order: ByteOrder::Little, whole: HashMap::new() };
     weights(Format::Legacy, &legacy.pickle.objects, legacy.pickle.root, source, key)
@@ -280,8 +294,19 @@ fn old(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
 
 /// Where the storages are.
 enum Place<'a> {
-    Archive { archive: Archive<'a>, root: String },
-    Legacy { bytes: &'a [u8], storages: HashMap<String, Range<usize>> },
+    Archive {
+        archive: Archive<'a>,
+        root: String,
+    },
+    Legacy {
+        bytes: &'a [u8],
+        storages: HashMap<String, Range<usize>>,
+    },
+    /// In the pickle itself; a storage's name is the number of the object that holds its bytes.
+    Pickle {
+        bytes: &'a [u8],
+        objects: &'a Objects,
+    },
 }
 
 struct Source<'a> {
@@ -300,6 +325,11 @@ impl<'a> Source<'a> {
                 Place::Legacy { bytes, storages } => {
                     storages.get(key).and_then(|range| bytes.get(range.clone())).map(Cow::Borrowed)
                 }
+                Place::Pickle { bytes, objects } => match key.parse().map(|number| objects.get(ObjectId(number))) {
+                    Ok(Object::Bytes(range)) => bytes.get(range.clone()).map(Cow::Borrowed),
+                    Ok(Object::Text(text)) => Some(text.chars().map(|character| character as u8).collect()),
+                    _ => None,
+                },
             };
             if let Some(bytes) = bytes {
                 self.whole.insert(key.to_string(), bytes);

@@ -1,6 +1,9 @@
 //! The objects of a pickle as plain data: one list in which they refer to each other by number, so that neither walking nor
 //! dropping them depends on how deep they are nested, and a reference that occurs a million times costs four bytes each time.
 
+use std::ops::Range;
+
+use crate::element::Element;
 use crate::global::Meaning;
 use crate::tensor::{Storage, TensorView};
 
@@ -22,7 +25,15 @@ pub(crate) enum Object {
     Long(Box<[u8]>),
     Float,
     Text(Box<str>),
-    Bytes,
+    /// Where they are in the file.
+    Bytes(Range<usize>),
+    /// Bytes that are written as text, a character for each.
+    Latin1 {
+        /// The text.
+        text: ObjectId,
+        /// How many bytes they are.
+        length: usize,
+    },
     List(Vec<ObjectId>),
     Tuple(Box<[ObjectId]>),
     Dict(Vec<(ObjectId, ObjectId)>),
@@ -33,6 +44,13 @@ pub(crate) enum Object {
     Storage(u32),
     /// Number of a tensor.
     Tensor(u32),
+    /// Element type of NumPy, lowest byte first.
+    Dtype {
+        /// `numpy.dtype`.
+        made_by: GlobalId,
+        /// The type.
+        element: &'static Element,
+    },
     /// What a function or class that is not called would have made.
     Opaque {
         /// The function or class.
@@ -53,12 +71,13 @@ impl Object {
             Self::Int(_) | Self::Long(_) => "an integer",
             Self::Float => "a float",
             Self::Text(_) => "a string",
-            Self::Bytes => "bytes",
+            Self::Bytes(_) | Self::Latin1 { .. } => "bytes",
             Self::List(_) => "a list",
             Self::Tuple(_) => "a tuple",
             Self::Dict(_) => "a dictionary",
             Self::Set => "a set",
             Self::Global(_) => "a function or class",
+            Self::Dtype { .. } => "an element type",
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
             Self::Opaque { .. } => "an object of another program",
@@ -73,6 +92,13 @@ pub(crate) struct Global {
     pub(crate) path: String,
     /// What it stands for.
     pub(crate) meaning: Meaning,
+}
+
+impl Global {
+    /// Whether it is NumPy's.
+    pub(crate) fn is_of_numpy(&self) -> bool {
+        self.path.starts_with("numpy.")
+    }
 }
 
 /// Everything that a pickle holds.
@@ -127,6 +153,11 @@ impl Objects {
     /// The name of that number.
     pub(crate) fn global(&self, id: GlobalId) -> &Global {
         &self.globals[id.0 as usize]
+    }
+
+    /// Whether it names anything of NumPy.
+    pub(crate) fn names_numpy(&self) -> bool {
+        self.globals.iter().any(|global| global.is_of_numpy())
     }
 
     /// Names of other programs' functions and classes, in the order in which they first came.

@@ -13,6 +13,8 @@ use crate::object::{Global, GlobalId, Object, ObjectId, Objects};
 use crate::shown::shown;
 use crate::tensor::{MAX_RANK, Storage, TensorView};
 
+mod numpy;
+
 /// Instructions that a pickle may have. A training checkpoint of the largest network here has about 200,000.
 const MAX_INSTRUCTIONS: u64 = 4_000_000;
 /// Marks that may be open at once: how deep tuples and calls are nested.
@@ -98,6 +100,15 @@ pub enum PickleError {
     NestedFile,
 }
 
+/// What becomes of the arrays of NumPy in a pickle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrays {
+    /// Tensors: the file is a dictionary of them.
+    Read,
+    /// Placeholders: they stand beside the tensors of PyTorch.
+    Leave,
+}
+
 /// What a pickle holds.
 #[derive(Debug)]
 pub(crate) struct Pickle {
@@ -110,9 +121,11 @@ pub(crate) struct Pickle {
 }
 
 /// Runs the pickle that begins at `start`.
-pub(crate) fn load(bytes: &[u8], start: usize) -> Result<Pickle, PickleError> {
+pub(crate) fn load(bytes: &[u8], start: usize, arrays: Arrays) -> Result<Pickle, PickleError> {
     let mut machine = Machine {
         bytes,
+        arrays,
+        latin1: HashMap::new(),
         at: start,
         instruction: start,
         charged: 0,
@@ -135,6 +148,9 @@ enum Made {
 
 struct Machine<'a> {
     bytes: &'a [u8],
+    arrays: Arrays,
+    /// How many bytes a text stands for, if it does: found out once, however often it is used.
+    latin1: HashMap<ObjectId, Option<usize>>,
     at: usize,
     /// Where the instruction that is being run begins.
     instruction: usize,
@@ -489,7 +505,7 @@ impl<'a> Machine<'a> {
     fn blob(&mut self, length: u64) -> Result<(), PickleError> {
         let length = self.length(length)?;
         self.take(length)?;
-        self.push(Object::Bytes)
+        self.push(Object::Bytes(self.at - length..self.at))
     }
 
     fn long(&mut self, length: u64) -> Result<(), PickleError> {
@@ -669,6 +685,17 @@ impl<'a> Machine<'a> {
                 _ => Err(self.malformed("too few arguments to make a tensor")),
             },
             Meaning::Dictionary => self.dictionary(global, arguments).map(Made::New),
+            Meaning::Tuple if self.arrays == Arrays::Read => match self.paddle_tensor(items) {
+                Some(tensor) => Ok(Made::Same(tensor)),
+                None => self.opaque(global, arguments).map(Made::New),
+            },
+            Meaning::NumpyArray | Meaning::NumpyDtype | Meaning::Encode if self.arrays == Arrays::Read => {
+                let items = items[..items.len().min(3)].to_vec();
+                match self.of_numpy(global, &items) {
+                    Some(object) => Ok(Made::New(object)),
+                    None => self.opaque(global, arguments).map(Made::New),
+                }
+            }
             _ => self.opaque(global, arguments).map(Made::New),
         }
     }
@@ -695,7 +722,8 @@ impl<'a> Machine<'a> {
     fn opaque(&mut self, made_by: GlobalId, arguments: ObjectId) -> Result<Object, PickleError> {
         let items = self.objects.items(arguments).map_or(0, <[ObjectId]>::len);
         self.charge(items)?;
-        let of_tensor = self.objects.items(arguments).is_some_and(|items| items.iter().any(|id| self.is_tensor(*id)));
+        let from_tensor = self.objects.items(arguments).is_some_and(|items| items.iter().any(|id| self.is_tensor(*id)));
+        let of_tensor = from_tensor || (self.arrays == Arrays::Read && self.objects.global(made_by).is_of_numpy());
         Ok(Object::Opaque { made_by, state: None, of_tensor })
     }
 
@@ -804,13 +832,22 @@ impl<'a> Machine<'a> {
 
     fn set_state(&mut self, state: ObjectId) -> Result<(), PickleError> {
         let top = self.top()?;
+        if self.arrays == Arrays::Read
+            && let Some(filled) = self.filled_by_numpy(top, state)?
+        {
+            self.objects.objects[top.0 as usize] = filled;
+            return Ok(());
+        }
         match &mut self.objects.objects[top.0 as usize] {
             Object::Opaque { state: kept, .. } => *kept = Some(state),
             // The attributes of a dictionary, such as `_metadata` of a state dict.
             Object::Dict(_) => {}
             // It could point the tensor at another storage.
             Object::Tensor(_) => {
-                let made_by = self.global("torch", "Tensor.__setstate__")?;
+                let made_by = match self.arrays {
+                    Arrays::Read => self.global("numpy", "ndarray.__setstate__")?,
+                    Arrays::Leave => self.global("torch", "Tensor.__setstate__")?,
+                };
                 self.objects.objects[top.0 as usize] = Object::Opaque { made_by, state: Some(state), of_tensor: true };
             }
             _ => return Err(self.malformed("state is set on what is no object")),
@@ -907,7 +944,7 @@ mod tests {
     use super::*;
 
     fn root(program: &[u8]) -> Result<String, PickleError> {
-        load(program, 0).map(|pickle| format!("{:?}", pickle.objects.get(pickle.root)))
+        load(program, 0, Arrays::Leave).map(|pickle| format!("{:?}", pickle.objects.get(pickle.root)))
     }
 
     #[test]
@@ -956,7 +993,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_pickle_is_known() {
-        assert_eq!(load(b"xxN.yy", 2).expect("a pickle").end, 4);
+        assert_eq!(load(b"xxN.yy", 2, Arrays::Leave).expect("a pickle").end, 4);
     }
 
     #[test]

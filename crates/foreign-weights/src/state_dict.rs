@@ -36,6 +36,9 @@ const PROFILER: &[&str] = &["total_ops", "total_params"];
 /// Counter of `torch.optim.swa_utils.AveragedModel`.
 const AVERAGED: &str = "n_averaged";
 
+/// What Paddle writes beside the tensors: other names of theirs.
+const PADDLE_NAMES: &str = "StructuredToParameterName@@";
+
 /// Last parts of names that are tensors of the networks here.
 const TENSOR_NAMES: &[&str] = &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
 
@@ -291,6 +294,7 @@ fn entries(objects: &Objects, id: ObjectId, notes: &mut Vec<String>) -> Result<V
                 }
                 left_out.push(name);
             }
+            Object::Dict(_) if name == PADDLE_NAMES => {}
             _ => left_out.push(name),
         }
     }

@@ -184,6 +184,18 @@ fn zip_file(state: &State) -> Vec<u8> {
     torch_zip(&pickle.stop(), &values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
 }
 
+/// A file of Paddle.
+fn pdparams(state: &State) -> Vec<u8> {
+    let mut pickle = Pickle::new().raw(b"}");
+    for (name, data) in state {
+        let shape: Vec<i64> = data.shape().iter().map(|&side| side as i64).collect();
+        let length = u32::try_from(4 * data.num_elements()).expect("a small tensor").to_le_bytes();
+        let bytes: Vec<u8> = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
+        pickle = pickle.text(name).array(&shape, &[b"B", &length[..], &bytes].concat()).raw(b"s");
+    }
+    pickle.text("StructuredToParameterName@@").raw(b"}").text("fc_1.weight").text("linear_0.w_0").raw(b"ss").stop()
+}
+
 /// The scene with a run of the network of PaddleClas, and its tensors.
 fn scene_with_the_other_lineage() -> (Scene, State) {
     let scene = Scene::new();
@@ -204,9 +216,9 @@ fn weights_of_the_other_lineage_are_recognised_under_every_name() {
     scene.write("iamhankai.safetensors", safetensors(&of_iamhankai(&state)));
     scene.write("iamhankai.pth", zip_file(&of_iamhankai(&state)));
     scene.write("paddleclas.safetensors", safetensors(&of_paddleclas(&state)));
-    scene.write("paddleclas.pth", zip_file(&of_paddleclas(&state)));
+    scene.write("paddleclas.pdparams", pdparams(&of_paddleclas(&state)));
     let files =
-        ["ours.safetensors", "iamhankai.safetensors", "iamhankai.pth", "paddleclas.safetensors", "paddleclas.pth"];
+        ["ours.safetensors", "iamhankai.safetensors", "iamhankai.pth", "paddleclas.safetensors", "paddleclas.pdparams"];
     for file in files {
         let output = scene.run(&["import", file, "-o", "imported.safetensors", "--format", "json"]);
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
@@ -222,7 +234,7 @@ fn weights_of_the_other_lineage_are_recognised_under_every_name() {
     let text = String::from_utf8_lossy(&inspect.stdout).into_owned();
     assert!(text.starts_with("GhostNet of PaddleClas 0.25x, 3 classes, 224 px"), "{text}");
     assert!(text.contains("bilinear"), "{text}");
-    let texts = ["iamhankai.pth", "paddleclas.safetensors"].map(|file| {
+    let texts = ["iamhankai.pth", "paddleclas.pdparams"].map(|file| {
         let output = scene.run(&["import", file, "-o", "imported.safetensors"]);
         scene.exchange(&output)
     });
@@ -238,14 +250,14 @@ fn weights_of_the_other_lineage_are_recognised_under_every_name() {
     exit code 0
     --- stdout
     imported.safetensors
-      it is a safetensors file
+      it is a pickle of NumPy arrays, as Paddle writes them
       its names are those of PaddleClas, and were changed to ours
       it is GhostNet 0.25x of 2020 as PaddleClas and iamhankai/ghostnet.pytorch have it, `variant = "ghostnet_paddle"`, for 3 classes, and every tensor is there
       it does not say what its classes are called, so they are numbered from 0
     "#);
     // A run starts from them, with the recipe of that network.
     let still = ["--set", "optimizer.learning_rate=0", "--set", "train.total={steps=1}", "--set", "schedule={}"];
-    scene.train("again", &[&still[..], &["--set", PADDLE, "--weights", "paddleclas.pth"]].concat());
+    scene.train("again", &[&still[..], &["--set", PADDLE, "--weights", "paddleclas.pdparams"]].concat());
     let again = tensors(&scene.checkpoints("again").pop().expect("a checkpoint").join("model.safetensors"));
     let weights: State =
         state.iter().filter(|(name, _)| name == "bn2.weight" || name.contains(".se.")).cloned().collect();

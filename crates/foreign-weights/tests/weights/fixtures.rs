@@ -1,4 +1,4 @@
-//! The reader against files that PyTorch and timm wrote.
+//! The reader against files that PyTorch, timm and NumPy wrote.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -105,6 +105,7 @@ fn the_kinds_of_file_are_told_apart() {
     assert_eq!(format("tiny_v1.pth"), Format::Zip);
     assert_eq!(format("tiny_v1_legacy.pth"), Format::Legacy);
     assert_eq!(format("tiny_v1.safetensors"), Format::Safetensors);
+    assert_eq!(format("made/arrays.pdparams"), Format::Arrays);
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn what_was_left_out_is_said() {
 }
 
 #[test]
-fn files_of_every_kind_that_pytorch_writes_are_read_or_refused_as_they_should_be() {
+fn files_of_every_kind_that_pytorch_and_paddle_write_are_read_or_refused_as_they_should_be() {
     let made = json("made/made.json");
     for (name, expected) in made.as_object().expect("files") {
         let result = ForeignWeights::read(&files().join("made").join(name), None);

@@ -361,3 +361,51 @@ fn what_people_take_for_weights_is_named() {
         assert!(verdict.contains(expected), "{verdict}");
     }
 }
+
+#[test]
+fn a_pickle_of_arrays_runs_nothing_and_names_what_it_is_made_by() {
+    let sound = Pickle::new().raw(b"}").text("a").array(&[1], b"C\x04\0\0\x80?").raw(b"s");
+    assert!(verdict(&sound.clone().stop()).contains("read 1 tensors"));
+    let called = sound.clone().text("b").global("os", "system").raw(b"(").text("ls").raw(b"tRs").stop();
+    assert!(verdict(&called).contains("names `os.system`, which can run programs"));
+    let foreign = sound.clone().text("b.weight").global("wild", "decode").raw(b"(NtRs").stop();
+    assert!(verdict(&foreign).contains("tensor `b.weight` is made by `wild.decode`"));
+    let class =
+        sound.clone().text("b").global("numpy.core.multiarray", "_reconstruct").raw(b"(").global("wild", "Array");
+    let class = class.tuple(&[0]).raw(b"C\x01btRs").stop();
+    assert!(verdict(&class).contains("tensor `b` is made by `wild.Array`"));
+    let empty =
+        sound.clone().text("b").global("numpy.core.multiarray", "_reconstruct").raw(b"(").global("numpy", "ndarray");
+    let empty = empty.tuple(&[0]).raw(b"C\x01btRs").stop();
+    assert!(verdict(&empty).contains("tensor `b` is made by `numpy.core.multiarray._reconstruct`"));
+    let twice = Pickle::new().raw(b"}").text("a").array(&[1], b"C\x04\0\0\x80?").raw(b"NbsN0").stop();
+    assert!(verdict(&twice).contains("is made by `numpy.ndarray.__setstate__`"), "{}", verdict(&twice));
+}
+
+#[test]
+fn an_array_is_as_large_as_its_bytes() {
+    for shape in [&[2][..], &[0], &[-1], &[1 << 40, 1 << 40], &[i64::MIN, 2], &[1, 1, 2]] {
+        let file = Pickle::new().raw(b"}").text("a").array(shape, b"C\x04\0\0\x80?").raw(b"s").stop();
+        assert!(verdict(&file).contains("more or fewer bytes than its shape has"), "{shape:?}: {}", verdict(&file));
+    }
+    let file = Pickle::new().raw(b"}").text("a").array(&[1; 17], b"C\x04\0\0\x80?").raw(b"s").stop();
+    assert!(verdict(&file).contains("beyond 16 dimensions"));
+}
+
+#[test]
+fn many_arrays_on_few_bytes_cannot_fill_the_memory_or_the_time() {
+    let numbers = 1 << 20;
+    let bytes = [&b"B"[..], &(4 * numbers as u32).to_le_bytes(), &vec![0; 4 * numbers as usize]].concat();
+    let mut pickle = Pickle::new().raw(b"}").text("0").array(&[numbers], &bytes).raw(b"q\x01s");
+    for number in 1..100 {
+        pickle = pickle.text(&number.to_string()).raw(b"h\x01s");
+    }
+    assert!(verdict(&pickle.stop()).contains("more than 40000000 numbers"));
+    // One long text that stands for bytes, again and again.
+    let text = "\0".repeat(4 << 20);
+    let pickle = Pickle::new().raw(b"}q\0").text(&text).raw(b"q\x02").text("latin1").raw(b"\x86q\x030");
+    let pickle = pickle.global("_codecs", "encode").raw(b"q\x040").raw(&b"h\x04h\x03R0".repeat(700_000));
+    let pickle = pickle.raw(b"h\0").text("a").array(&[1 << 20], b"h\x04h\x03R").raw(b"s.").0;
+    let verdict = verdict(&pickle);
+    assert!(verdict.contains("read 1 tensors"), "{verdict}");
+}

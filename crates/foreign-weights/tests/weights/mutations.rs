@@ -79,6 +79,8 @@ fn small() -> Vec<Vec<u8>> {
         made("views_legacy.pth"),
         made("deflated.pth"),
         small_safetensors(),
+        made("arrays.pdparams"),
+        made("arrays_protocol2.pdparams"),
     ]
 }
 
@@ -174,12 +176,17 @@ fn mutate_for(duration: Duration, seed: u64) -> usize {
     seeds.extend(directory.iter().map(|path| std::fs::read(path).expect("the file")));
     let pickles = pickles(&seeds);
     assert!(pickles.len() > 20);
+    let arrays: Vec<_> =
+        directory.iter().filter(|path| path.extension().is_some_and(|end| end == "pdparams")).collect();
+    let arrays: Vec<_> = arrays.into_iter().map(|path| std::fs::read(path).expect("the file")).collect();
+    assert!(arrays.len() > 10);
     let (mut random, started, mut tried) = (Random(seed), Instant::now(), 0);
     while started.elapsed() < duration {
         let begun = Instant::now();
-        let (target, bytes): (fn(&[u8]), _) = match random.below(4) {
+        let (target, bytes): (fn(&[u8]), _) = match random.below(5) {
             0 => (any_file, mutated(&mut random, &seeds)),
             1 => (pickle_of_an_old_file, mutated(&mut random, &pickles)),
+            2 => (any_file, mutated(&mut random, &arrays)),
             _ => (pickle_of_a_zip_file, mutated(&mut random, &pickles)),
         };
         target(&bytes);

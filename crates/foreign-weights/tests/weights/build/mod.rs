@@ -1,4 +1,4 @@
-//! Files of PyTorch built by hand, for tests that need them wrong.
+//! Files of PyTorch and Paddle built by hand, for tests that need them wrong.
 
 /// A pickle, instruction by instruction.
 #[derive(Default, Clone)]
@@ -46,6 +46,15 @@ impl Pickle {
         let this = self.global("torch._utils", "_rebuild_tensor_v2").raw(b"(").storage(elements).int(offset);
         let this = this.tuple(shape).tuple(stride).raw(b"\x89").global("collections", "OrderedDict").raw(b")R");
         this.raw(b"tR")
+    }
+
+    /// An array of float32 as NumPy pickles it; `data` makes its bytes.
+    pub(crate) fn array(self, shape: &[i64], data: &[u8]) -> Self {
+        let this =
+            self.global("numpy.core.multiarray", "_reconstruct").raw(b"(").global("numpy", "ndarray").tuple(&[0]);
+        let this = this.raw(b"C\x01btR(K\x01").tuple(shape).global("numpy", "dtype").raw(b"(").text("f4");
+        let this = this.raw(b"\x89\x88tR(K\x03").text("<").raw(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb");
+        this.raw(b"\x89").raw(data).raw(b"tb")
     }
 
     pub(crate) fn stop(self) -> Vec<u8> {

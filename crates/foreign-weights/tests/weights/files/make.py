@@ -1,4 +1,4 @@
-"""Writes `made/`: small files of every kind that PyTorch writes, and `made.json` with what must be read from them.
+"""Writes `made/`: small files of every kind that PyTorch and Paddle write, and `made.json` with what must be read from them.
 
     python make.py          (PyTorch 2.15, NumPy 2)
 """
@@ -153,7 +153,7 @@ with open(HERE / "dump.pkl", "wb") as file:
 EXPECTED["dump.pkl"] = {"error": "were written with `pickle.dump`"}
 with open(HERE / "plain.pkl", "wb") as file:
     pickle.dump({"a": 1}, file)
-EXPECTED["plain.pkl"] = {"error": "it is a pickle and not a file of `torch.save`"}
+EXPECTED["plain.pkl"] = {"error": "it is a pickle and not a file of `torch.save` or `paddle.save`"}
 try:
     torch.jit.save(torch.jit.script(nn.Linear(1, 1)), str(HERE / "script.pt"))
     EXPECTED["script.pt"] = {"error": "a TorchScript file"}
@@ -161,6 +161,57 @@ except Exception as error:
     print("no TorchScript:", error)
 numpy.savez(HERE / "arrays.npz", a=numpy.ones(2))
 EXPECTED["arrays.npz"] = {"error": "its entries are `a.npy`"}
+
+
+
+# What `paddle.save` writes of a `state_dict()`: `pickle.dump` of a dictionary of arrays, protocol 4 and in its first versions 2.
+def pickled(name, saved, state=None, error=None, key=None, notes=(), protocol=4, old_names=False):
+    data = pickle.dumps(saved, protocol=protocol)
+    if old_names:  # NumPy before 2 has another name for its module; in these protocols a name ends with a line.
+        data = data.replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
+    (HERE / name).write_bytes(data)
+    tensors = {} if state is None else describe({k: torch.from_numpy(numpy.array(v, order="C")) for k, v in state.items()})
+    EXPECTED[name] = {"error": error} if error else {"key": key, "tensors": tensors, "notes": list(notes)}
+
+
+matrix = numpy.arange(12, dtype=numpy.float32).reshape(3, 4) / 7 - 0.5
+arrays = {
+    "conv1._conv.weight": matrix.reshape(3, 2, 2, 1), "turned": numpy.asfortranarray(matrix),
+    "cube": numpy.asfortranarray(numpy.arange(24, dtype=numpy.float32).reshape(2, 3, 4)), "scalar": numpy.array(2.5, numpy.float32),
+    "half": matrix.astype(numpy.float16), "double": matrix.astype(numpy.float64) * (1 + 2**-30), "same": matrix, "line": matrix[1],
+    "int64": numpy.array([-(2**62), 7]), "int8": numpy.array([-128, 127], numpy.int8), "uint16": numpy.array([1, 65535], numpy.uint16),
+    "bool": numpy.array([True, False]),
+}
+paddle = dict(arrays, **{"StructuredToParameterName@@": {name: f"{name}_0" for name in arrays}})
+note = "it is a pickle of NumPy arrays, as Paddle writes them"
+pickled("arrays.pdparams", paddle, arrays, notes=[note, "converted 1 tensors from float16 to float32"])
+pickled("arrays_protocol3.pdparams", paddle, arrays, notes=[note], protocol=3)
+pickled("arrays_protocol2.pdparams", paddle, arrays, notes=[note], protocol=2)
+pickled("arrays_old_names.pdparams", paddle, arrays, notes=[note], protocol=2, old_names=True)
+pickled("arrays_nested.pdparams", {"epoch": 3, "model": paddle}, arrays, key="model", notes=["the weights are those under `model`"])
+
+
+class Tensor:
+    """`paddle.save` of dictionaries inside of each other reduces a tensor to a call of `tuple` (seen in files of Paddle 3.3.1)."""
+
+    def __init__(self, name, array):
+        self.name, self.array = name, array
+
+    def __reduce__(self):
+        return tuple, ((self.name, self.array),)
+
+
+pairs = {name: Tensor(f"linear_{number}.w_0", array) for number, (name, array) in enumerate(arrays.items())}
+for protocol in (2, 4):
+    pickled(f"pairs_protocol{protocol}.pdparams", {"epoch": 3, "model": pairs}, arrays, key="model", protocol=protocol)
+pickled("arrays_protocol5.pdparams", arrays, error="is made by `numpy._core.numeric._frombuffer`", protocol=5)
+pickled("big_endian.pdparams", {"a": matrix, "b": matrix.astype(">f4")}, error="tensor `b` is made by `numpy.dtype`")
+pickled("objects.pdparams", {"a": matrix, "b": numpy.array([None, {}])}, error="tensor `b` is made by `numpy.dtype`")
+pickled("fields.pdparams", {"a": matrix, "b": numpy.zeros(2, [("x", "f4")])}, error="tensor `b` is made by `numpy.dtype`")
+pickled("matrix.pdparams", {"a": matrix, "b": numpy.matrix([[1.0, 2.0]])}, error="tensor `b` is made by `numpy.matrix`")
+pickled("masked.pdparams", {"a": matrix, "b": numpy.ma.array([1.0, 2.0])}, error="tensor `b` is made by `numpy.ma.core._mareconstruct`")
+pickled("complex.pdparams", {"a": matrix.astype(numpy.complex64)}, error="its type is `torch.complex64`")
+pickled("single.pdparams", matrix, error="it holds a tensor")
 
 lines = [f"{json.dumps(name)}: {json.dumps(expected, separators=(',', ':'))}" for name, expected in EXPECTED.items()]
 (HERE / "made.json").write_text("{" + ",\n".join(lines) + "}\n")
