@@ -1,0 +1,235 @@
+//! Exported files through the binary, and through the readers of others: tract, which every export runs, and onnxruntime, where
+//! `GHOSTNET_PYTHON` names a Python that has the packages `onnx`, `onnxruntime` and `pillow` (`python3` is tried without it).
+
+mod scene;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use insta::assert_snapshot;
+use scene::{Scene, tensors};
+use serde_json::Value;
+
+/// A trained run.
+fn trained() -> Scene {
+    let scene = Scene::new();
+    scene.train("run", &[]);
+    scene
+}
+
+fn export(scene: &Scene, args: &[&str]) -> Value {
+    let output = scene.run(&[&["export", "run"], args, &["--format", "json"]].concat());
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn predict(scene: &Scene, model: &str, images: &[&str]) -> Vec<Value> {
+    let output = scene.run(&[&["predict", model], images, &["--device", "cpu", "--format", "json"]].concat());
+    assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Probabilities in the order of the classes.
+fn probabilities(prediction: &Value) -> Vec<f64> {
+    ["cat", "dog", "señor-übel"]
+        .map(|class| {
+            let guesses = prediction["guesses"].as_array().expect("guesses");
+            let guess = guesses.iter().find(|guess| guess["class"] == class).expect("every class");
+            guess["probability"].as_f64().expect("a number")
+        })
+        .to_vec()
+}
+
+fn assert_near(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= tolerance, "{what}: {found} and not {expected}");
+    }
+}
+
+const PHOTOS: [&str; 3] = ["photos/val/cat/000.png", "photos/val/dog/001.png", "photos/val/señor-übel/000.png"];
+
+/// onnxruntime, if it is there; it must be if somebody named it.
+fn onnxruntime(scene: &Scene, args: &[&str]) -> Option<Output> {
+    let named = std::env::var("GHOSTNET_PYTHON").ok();
+    let python = named.clone().unwrap_or_else(|| "python3".to_string());
+    let imports = ["-c", "import onnx, onnxruntime, PIL"];
+    let has_packages = Command::new(&python).args(imports).output().is_ok_and(|output| output.status.success());
+    assert!(has_packages || named.is_none(), "`{python}` lacks one of the packages `onnx`, `onnxruntime` and `pillow`");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/onnx_check.py");
+    has_packages.then(|| {
+        let mut command = Command::new(&python);
+        command.arg(script).args(args).current_dir(scene.path(""));
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    })
+}
+
+#[test]
+fn exported_safetensors_are_the_network_and_need_nothing_beside_them() {
+    let scene = trained();
+    let expected = predict(&scene, "run", &PHOTOS);
+    let plain = export(&scene, &["plain.safetensors"]);
+    assert_eq!(plain["comparison"]["largest_difference"], 0.0);
+    let best = scene.run(&["inspect", "run", "--format", "json"]);
+    let step = serde_json::from_slice::<Value>(&best.stdout).expect("JSON")["card"]["step"].as_u64().expect("a step");
+    let checkpoint = scene.path(&format!("run/checkpoints/step-{step:08}/model.safetensors"));
+    assert!(tensors(&scene.path("plain.safetensors")) == tensors(&checkpoint));
+    assert_eq!(predict(&scene, "plain.safetensors", &PHOTOS), expected);
+    for (file, args, tolerance) in [
+        ("folded.safetensors", &["--fold"][..], 1e-5),
+        ("half.safetensors", &["--dtype", "f16"], 0.01),
+        ("bf16.safetensors", &["--dtype", "bf16"], 0.05),
+        ("small.safetensors", &["--fold", "--dtype", "f16"], 0.01),
+    ] {
+        export(&scene, &[&[file], args].concat());
+        for (found, expected) in predict(&scene, file, &PHOTOS).iter().zip(&expected) {
+            assert_near(file, &probabilities(found), &probabilities(expected), tolerance);
+        }
+        assert!(!tensors(&scene.path(file)).keys().any(|name| name.contains("running") && args.contains(&"--fold")));
+    }
+    let bytes = |file| std::fs::metadata(scene.path(file)).expect("a file").len();
+    assert!(bytes("half.safetensors") < bytes("plain.safetensors") * 6 / 10);
+    // What is exported can be exported again, and measured.
+    let output = scene.run(&["export", "folded.safetensors", "again.onnx"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = scene.run(&["eval", "small.safetensors", "--data", "photos", "--device", "cpu"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn exported_onnx_gives_our_scores_in_tract_and_in_onnxruntime() {
+    let scene = trained();
+    assert!(scene.run(&["verify", "run", "--write", "reference.json"]).status.success());
+    for args in [
+        &[][..],
+        &["--fold=false"],
+        &["--dynamic-batch"],
+        &["--opset", "13"],
+        &["--opset", "22", "--dynamic-batch", "--fold=false"],
+    ] {
+        let report = export(&scene, &[&["model.onnx"], args].concat());
+        let comparison = &report["comparison"];
+        assert!(comparison["largest_difference"].as_f64().expect("a number") <= 1e-5, "{args:?}: {comparison}");
+        assert_eq!(comparison["same_top1"], comparison["num_images"]);
+        onnxruntime(&scene, &["scores", "model.onnx", "reference.json"]);
+    }
+}
+
+#[test]
+fn decoded_pictures_of_any_size_go_into_a_graph_with_preprocessing() {
+    let scene = trained();
+    export(&scene, &["model.onnx", "--with-preprocessing", "--dynamic-batch"]);
+    // Wide and high pictures, and one that is made larger.
+    let mut images: Vec<String> = PHOTOS.map(str::to_string).to_vec();
+    for (name, width, height) in [("wide.png", 301, 90), ("high.png", 77, 240), ("tiny.png", 9, 13)] {
+        let pixel = |x: u32, y: u32| image::Rgb([(x * 5) as u8, (y * 3) as u8, (x * y) as u8]);
+        image::RgbImage::from_fn(width, height, pixel).save(scene.path(name)).expect("a picture");
+        images.push(name.to_string());
+    }
+    let images: Vec<&str> = images.iter().map(String::as_str).collect();
+    let expected = predict(&scene, "run", &images);
+    let Some(output) = onnxruntime(&scene, &[&["pictures", "model.onnx"], &images[..]].concat()) else { return };
+    for (line, expected) in String::from_utf8_lossy(&output.stdout).lines().zip(&expected) {
+        let found: Vec<f64> = serde_json::from_str(line).expect("numbers");
+        assert_near(expected["image"].as_str().expect("a name"), &found, &probabilities(expected), 0.01);
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), images.len());
+}
+
+#[test]
+fn whole_numbers_of_8_bits_are_measured_and_a_quarter_as_large() {
+    let scene = trained();
+    let float = export(&scene, &["float.onnx"]);
+    let whole = export(&scene, &["whole.onnx", "--int8"]);
+    let quantization = &whole["quantization"];
+    assert_eq!((quantization["num_calibration_images"].as_u64(), quantization["num_images"].as_u64()), (Some(24), Some(6)));
+    let bytes = |report: &Value| report["bytes"].as_u64().expect("a number");
+    assert!(bytes(&whole) * 10 < bytes(&float) * 4, "{} and {}", bytes(&whole), bytes(&float));
+    let share = |key: &str| quantization[key].as_f64().expect("a share");
+    assert!(share("top1_int8").max(share("top1_int8_depthwise_f32")) >= share("top1_f32") - 0.34);
+    // A copy has no run around it, so nobody knows its images.
+    std::fs::copy(scene.path("float.onnx"), scene.path("copy.onnx")).expect("a copy");
+    export(&scene, &["pictures.onnx", "--int8", "--with-preprocessing", "--data", "photos"]);
+    if let Some(output) = onnxruntime(&scene, &[&["pictures", "pictures.onnx"], &PHOTOS[..]].concat()) {
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), PHOTOS.len());
+    }
+}
+
+#[test]
+fn what_cannot_be_exported_is_said_and_leaves_what_was_there() {
+    let scene = trained();
+    scene.write("kept.onnx", "before");
+    let mut exchanges = String::new();
+    let mut say = |args: &[&str]| {
+        let output = scene.run(&[&["export"], args].concat());
+        assert!(!output.status.success(), "{args:?}");
+        exchanges.push_str(&format!("$ ghostnet export {}\n{}\n\n", args.join(" "), scene.exchange(&output)));
+    };
+    say(&["run", "model.pth"]);
+    say(&["run", "kept.onnx", "--opset", "5"]);
+    say(&["run", "kept.onnx", "--opset", "17", "--with-preprocessing"]);
+    say(&["run", "kept.onnx", "--dtype", "f16"]);
+    say(&["run", "model.safetensors", "--int8"]);
+    say(&["run", "nowhere/model.onnx"]);
+    say(&["nothing", "model.onnx"]);
+    std::fs::copy(scene.checkpoints("run").pop().expect("one").join("model.safetensors"), scene.path("alone.safetensors"))
+        .expect("a copy");
+    say(&["alone.safetensors", "alone.safetensors"]);
+    say(&["alone.safetensors", "model.onnx", "--int8"]);
+    assert_eq!(std::fs::read(scene.path("kept.onnx")).expect("the file"), b"before");
+    assert!(!Path::new(&scene.path("kept.onnx.tmp")).exists());
+    assert_snapshot!("refused_exports", exchanges);
+}
+
+#[test]
+fn a_folded_file_is_for_inference_alone() {
+    let scene = trained();
+    export(&scene, &["folded.safetensors", "--fold"]);
+    let train = scene.run(&["train", "--config", "recipe.toml", "--out", "other", "--weights", "folded.safetensors"]);
+    assert_snapshot!(scene.exchange(&train), @"");
+    let average = scene.run(&["average", "folded.safetensors", "folded.safetensors"]);
+    assert_snapshot!(scene.exchange(&average), @"");
+}
+
+#[test]
+fn a_network_is_verified_against_numbers_and_the_first_stage_that_differs_is_named() {
+    let scene = trained();
+    assert!(scene.run(&["verify", "run", "--write", "reference.json"]).status.success());
+    export(&scene, &["folded.safetensors", "--fold"]);
+    assert!(scene.run(&["verify", "run", "--against", "reference.json"]).status.success());
+    // Other weights, the same function: all but the sums of the weights agrees.
+    let mut reference: Value =
+        serde_json::from_slice(&std::fs::read(scene.path("reference.json")).expect("the file")).expect("JSON");
+    reference["state_sum"] = Value::Null;
+    reference["state_abs_sum"] = Value::Null;
+    scene.write("reference.json", reference.to_string());
+    assert!(scene.run(&["verify", "folded.safetensors", "--against", "reference.json"]).status.success());
+    let stage = &mut reference["eval"][2]["stages"][3];
+    stage["mean"] = (stage["mean"].as_f64().expect("a mean") + 0.01).into();
+    scene.write("wrong.json", reference.to_string());
+    let output = scene.run(&["verify", "run", "--against", "wrong.json", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let verified: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let differs: Vec<&Value> = verified["differences"]
+        .as_array()
+        .expect("differences")
+        .iter()
+        .filter(|difference| difference["difference"].as_f64() > difference["tolerance"].as_f64())
+        .collect();
+    assert_eq!(differs.len(), 1);
+    assert_eq!((&differs[0]["what"], &differs[0]["input"]), (&"blocks.2".into(), &serde_json::json!([1, 3, 96, 160])));
+    let mut exchanges = String::new();
+    let mut say = |contents: &str| {
+        scene.write("bad.json", contents);
+        let output = scene.run(&["verify", "run", "--against", "bad.json"]);
+        exchanges.push_str(&format!("{contents}\n{}\n\n", scene.exchange(&output)));
+    };
+    say("{}");
+    say(r#"{"eval": [{"shape": [1, 3, 32, 32], "logits": [[1, 2]]}]}"#);
+    say(r#"{"eval": [{"shape": [1, 1, 32, 32], "logits": []}]}"#);
+    say(r#"{"eval": [{"shape": [1, 3, 99999999, 99999999], "logits": []}]}"#);
+    say(r#"{"eval": [{"shape": [1, 3, 32, 32], "logits": [], "stages": [{"name": "conv", "shape": [], "mean": 0, "abs_mean": 0}]}]}"#);
+    assert_snapshot!("refused_references", exchanges);
+}
