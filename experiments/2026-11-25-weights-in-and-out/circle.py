@@ -54,9 +54,8 @@ def main(program, photos, scratch):
 
     print("\n| after fine-tuning | largest difference of a score | largest score | same class |\n|---|---|---|---|")
     recipe = ["--config", "finetune.toml", "--data", photos, "--weights", scratch / "ghostnet_100_plain.safetensors"]
-    steps = ["train.total={steps=6}", "schedule={}", "optimizer.learning_rate=0.001", "data.batch_size=16", "eval.every={steps=6}"]
-    steps += ["checkpoint.every={steps=6}", "model.width=1.0", "eval.splits=['train']", "data.val_fraction=0"]
-    ghostnet(program, "train", *recipe, "--out", scratch / "run", "--fresh", *[arg for step in steps for arg in ("--set", step)])
+    short = ["train.total={epochs=3}", "train.shortest={steps=1}", "finetune.head_warmup={epochs=1}", "eval.patience=3"]
+    ghostnet(program, "train", *recipe, "--out", scratch / "run", "--fresh", *[arg for key in short for arg in ("--set", key)])
     run = scratch / "run"
     ghostnet(program, "export", run, scratch / "tuned.safetensors")
     ghostnet(program, "export", run, scratch / "tuned.onnx")

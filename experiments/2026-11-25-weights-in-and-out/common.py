@@ -54,6 +54,8 @@ def network(name, num_classes=1000, seed=0):
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    # Scores as large as those of a trained network.
+    torch.nn.init.normal_(model.classifier.weight, std=0.3)
     return model.eval()
 
 

@@ -15,6 +15,12 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
     let Some((last_path, others)) = paths.split_last() else { bail!("there is nothing to average") };
     let last = ModelFile::read(last_path)?;
     let card = last.card.clone();
+    if card.folded {
+        bail!(
+            "`{}` has its batch norms folded into the convolutions, and such weights cannot be averaged",
+            last_path.display()
+        );
+    }
     let mut sums: Vec<(String, TensorData, Option<Vec<f64>>)> = last
         .into_tensors()
         .into_iter()
@@ -25,8 +31,9 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
         .collect();
     for path in others {
         let file = ModelFile::read(path)?;
-        let traits =
-            |card: &ModelCard| (card.config(), card.classes.clone(), card.normalization, card.independent_classes);
+        let traits = |card: &ModelCard| {
+            (card.config(), card.classes.clone(), card.normalization, card.independent_classes, card.folded)
+        };
         let is_alike = traits(&file.card) == traits(&card);
         if !is_alike {
             bail!("`{}` is another network than the last one, or for other classes", path.display());

@@ -1,7 +1,7 @@
 //! The one place where a batch of bytes becomes tensors.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use imageset::Batch;
+use imageset::{Batch, RgbImage};
 
 /// Mean and standard deviation of each channel, on the scale of 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -10,6 +10,18 @@ pub struct Normalization {
     pub mean: [f32; 3],
     /// Standard deviation of red, green and blue.
     pub std: [f32; 3],
+}
+
+/// A batch of one prepared square.
+pub fn of_picture(picture: RgbImage) -> Batch {
+    Batch {
+        pixels: picture.pixels,
+        labels: vec![0],
+        label_sets: None,
+        indices: vec![0],
+        image_size: picture.width,
+        skipped: Vec::new(),
+    }
 }
 
 /// Uploads bytes and normalises them on the device: `(byte / 255 − mean) / std`.

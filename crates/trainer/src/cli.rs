@@ -6,20 +6,27 @@ mod bench;
 mod completions;
 mod data;
 mod eval;
+mod export;
 mod import;
 mod inspect;
 mod predict;
 mod report;
 mod train;
+mod verify;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use imageset::Interpolation;
 
 use crate::device::DeviceChoice;
+use crate::hub::{Hub, Repository};
+use crate::import::{Hints, Preparation};
 use crate::interrupt::EXIT_INTERRUPTED;
+use crate::model_source::{NoData, OpenedModel};
 use crate::observe::Output;
 use crate::plan::Unfit;
 use crate::recipe::RecipeError;
@@ -46,8 +53,12 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure a model: top-1, top-5, loss, figures of each class, confusions, calibration, surest mistakes
     Eval(eval::EvalArgs),
+    /// Write a model for other programs: safetensors or ONNX, checked before it is in place
+    Export(export::ExportArgs),
     /// Make a model file of weights that timm or PyTorch wrote
     Import(import::ImportArgs),
+    /// Compare a model with numbers that another program computed, stage by stage
+    Verify(verify::VerifyArgs),
     /// Average the weights of checkpoints into one model file
     Average(average::AverageArgs),
     /// Classify image files
@@ -120,6 +131,100 @@ struct DataArgs {
     data: Option<PathBuf>,
 }
 
+/// What weights of another program do not say of themselves.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What weights of another program do not say")]
+struct HintArgs {
+    /// A text file with the names of the classes, one a line, in the order of the network's scores
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    classes: Option<PathBuf>,
+    /// Which set of weights, where a file has several, for instance `state_dict`
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The filter that images were resized with; the official code has bilinear [default: bicubic, as
+    /// timm has it; bilinear for networks of PaddleClas]
+    #[arg(long, value_enum, value_name = "FILTER")]
+    interpolation: Option<Filter>,
+    /// The central square's side as a part of the resized image's shorter side [default: 0.875]
+    #[arg(long, value_name = "SHARE")]
+    crop_pct: Option<f64>,
+    /// Height and width of that square, pixels [default: 224]
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<u32>,
+}
+
+/// How a resized pixel is computed from its neighbours.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Filter {
+    Bicubic,
+    Bilinear,
+    Nearest,
+}
+
+impl From<Filter> for Interpolation {
+    fn from(filter: Filter) -> Self {
+        match filter {
+            Filter::Bicubic => Self::Bicubic,
+            Filter::Bilinear => Self::Bilinear,
+            Filter::Nearest => Self::Nearest,
+        }
+    }
+}
+
+impl HintArgs {
+    fn read(&self) -> anyhow::Result<Hints> {
+        let preparation = Preparation {
+            image_size: self.image_size,
+            interpolation: self.interpolation.map(Interpolation::from),
+            crop_pct: self.crop_pct,
+            normalization: None,
+        };
+        let classes = self.classes.as_deref().map(class_names).transpose()?;
+        Ok(Hints { key: self.key.clone(), classes, preparation, partial: false })
+    }
+}
+
+fn class_names(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text = fs_err::read_to_string(path)?;
+    let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
+    match names.iter().position(String::is_empty) {
+        Some(line) => bail!("line {} of `{}` is empty, and each class needs a name", line + 1, path.display()),
+        None => Ok(names),
+    }
+}
+
+/// A path as it is; the weights of a repository of Hugging Face, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`, where they lie in the
+/// cache, after they were downloaded if need be, with their description beside them.
+fn locate(name: PathBuf, global: GlobalArgs, output: &Output) -> anyhow::Result<PathBuf> {
+    let Some(repository) = name.to_str().and_then(|name| name.strip_prefix("hf:")) else { return Ok(name) };
+    let repository: Repository = repository.parse()?;
+    let hub = Hub::from_environment()?;
+    let bar = (!global.no_progress && !global.quiet).then(|| output.bytes_bar(&repository.to_string()));
+    let weights = hub.weights(&repository, &mut |progress| {
+        if let Some(bar) = &bar {
+            bar.set_length(progress.total);
+            bar.set_position(progress.bytes);
+        }
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let weights = weights?;
+    hub.config(&repository.at(&weights))?;
+    if !global.quiet {
+        weights.note.iter().for_each(|note| output.line(&format!("note: {note}")));
+        output.line(&format!("note: {repository}, commit {:.7}, is in `{}`", weights.commit, weights.path.display()));
+    }
+    Ok(weights.path)
+}
+
+/// Says what weights of another program were taken for.
+fn tell_notes(opened: &OpenedModel, global: GlobalArgs, output: &Output) {
+    if !global.quiet {
+        opened.notes.iter().for_each(|note| output.line(&format!("note: {note}")));
+    }
+}
+
 /// Prints data to stdout. Everything else goes to stderr.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
@@ -146,10 +251,12 @@ pub fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Train(train)) {
         Command::Train(args) => train::run(args, global, &output),
         Command::Eval(args) => eval::run(args, global, &output),
-        Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args, global, &output),
+        Command::Import(args) => import::run(args, global, &output),
+        Command::Verify(args) => verify::run(args, global, &output),
         Command::Average(args) => average::run(args),
         Command::Predict(args) => predict::run(args, global, &output),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Inspect(args) => inspect::run(args, global, &output),
         Command::Report(args) => report::run(args, global, &output),
         Command::Data(command) => data::run(command, global, &output),
         Command::Bench(command) => bench::run(command, global, &output),
@@ -172,7 +279,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<UsageError>() || cause.is::<RecipeError>() || cause.is::<RecipeChanged>() || cause.is::<Unfit>()
+        cause.is::<UsageError>()
+            || cause.is::<NoData>()
+            || cause.is::<RecipeError>()
+            || cause.is::<RecipeChanged>()
+            || cause.is::<Unfit>()
     };
     if error.chain().any(usage) { EXIT_USAGE } else { EXIT_FAILED }
 }

@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor};
 use ghostnet::FoldedGhostNet;
 
 use crate::batch::Normalization;
-use crate::checkpoint::find_model;
+use crate::import::Hints;
+use crate::model_source::{FoundModel, OpenedModel};
 use crate::weights::{ModelCard, ModelFile};
 
 /// A network to learn from, as its file holds it.
@@ -23,10 +24,10 @@ pub struct Teacher {
 impl Teacher {
     /// Reads the network that a path stands for; it must know the classes of the data, in their order.
     pub fn read(path: &Path, classes: &[String]) -> anyhow::Result<Self> {
-        let path = find_model(path).context("cannot learn from the teacher")?;
-        let bytes = fs_err::read(&path)?;
-        let fingerprint = blake3::hash(&bytes).to_hex().to_string();
-        let file = ModelFile::parse(&path, &bytes).context("cannot learn from the teacher")?;
+        let found = FoundModel::read(path).context("cannot learn from the teacher")?;
+        let fingerprint = found.fingerprint();
+        // The classes of weights of another program are numbered, and never those of the data.
+        let OpenedModel { file, path, .. } = found.open(Hints::default()).context("cannot learn from the teacher")?;
         if file.card.classes != classes {
             let known = &file.card.classes;
             let differs = classes.iter().zip(known).find(|(class, known)| class != known);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use clap::ValueEnum;
 use ghostnet::{GhostNet, NamedTensor};
@@ -255,7 +256,8 @@ impl Exporter {
         }
         // Ranges are those of prepared images, wherever these are prepared.
         let (_, float) = self.onnx_model(OnnxOptions { with_preprocessing: false, ..options })?;
-        let labelled = |split: &Arc<dyn ImageSource>| Relabelled::new(Arc::clone(split), &data.classes, &self.card.classes);
+        let labelled =
+            |split: &Arc<dyn ImageSource>| Relabelled::new(Arc::clone(split), &data.classes, &self.card.classes);
         let (train, val) = (labelled(&data.train)?, labelled(&data.val)?);
         let calibration = self.some_images(&train, NUM_CALIBRATION_IMAGES)?;
         let measured = self.some_images(if val.is_empty() { &train } else { &val }, NUM_MEASURED_IMAGES)?;
@@ -265,12 +267,15 @@ impl Exporter {
         let graph = float.graph.as_ref().context("a graph")?;
         progress(&format!("choosing ranges on {} images", calibration.len()));
         let ranges = self.ranges(&float, &calibration)?;
-        let quantized = |depthwise| proto::Model { graph: Some(quantize::quantize(graph, &ranges, depthwise)), ..float.clone() };
-        progress(&format!("measuring on {} images: 32-bit floating point, 8 bits, and 8 bits but for depthwise", measured.len()));
+        let quantized =
+            |depthwise| proto::Model { graph: Some(quantize::quantize(graph, &ranges, depthwise)), ..float.clone() };
+        progress(&format!(
+            "measuring on {} images: 32-bit floating point, 8 bits, and 8 bits but for depthwise",
+            measured.len()
+        ));
         let accuracy = |model: &proto::Model| self.accuracy(model, &measured);
         let top1_f32 = accuracy(&float)?;
-        let [top1_int8, top1_int8_depthwise_f32] =
-            [accuracy(&quantized(true))?, accuracy(&quantized(false))?];
+        let [top1_int8, top1_int8_depthwise_f32] = [accuracy(&quantized(true))?, accuracy(&quantized(false))?];
         let depthwise_int8 = top1_int8 >= top1_int8_depthwise_f32 - DEPTHWISE_COST;
         let quantization = Quantization {
             num_calibration_images: calibration.len(),
@@ -432,7 +437,8 @@ impl Exporter {
 
     /// `[1, 3, size, size]`
     fn prepared(&self, picture: RgbImage) -> anyhow::Result<Tensor<4>> {
-        let pipeline = Pipeline::new(&self.card.transforms, self.card.image_size).context("the model's preprocessing")?;
+        let pipeline =
+            Pipeline::new(&self.card.transforms, self.card.image_size).context("the model's preprocessing")?;
         let picture = pipeline.apply(picture, &mut ChaCha8Rng::seed_from_u64(0));
         Ok(batch::images(batch::of_picture(picture), &self.card.normalization, &self.device))
     }

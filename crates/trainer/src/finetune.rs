@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
 
-use crate::checkpoint::find_model;
-use crate::import::{Hints, import};
+use crate::import::Hints;
+use crate::model_source::{FoundModel, OpenedModel};
 use crate::recipe::{MOST_FROZEN_STAGES, Variant};
-use crate::weights::{ModelFile, WeightsError};
 
 /// What depends on the number of classes.
 pub(crate) const CLASSIFIER: &str = "classifier.";
@@ -30,16 +29,17 @@ pub struct Pretrained {
 impl Pretrained {
     /// Reads the weights that a path stands for, to go into the network `model` for `classes`.
     pub fn read(path: &Path, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Self> {
-        let path = find_model(path).context("cannot start from the weights")?;
-        let bytes = fs_err::read(&path)?;
-        let fingerprint = blake3::hash(&bytes).to_hex().to_string();
-        let file = match ModelFile::parse(&path, &bytes) {
-            // Weights of another program: their classifier is replaced, so the names of their classes do not matter.
-            Err(WeightsError::NoCard { .. } | WeightsError::Damaged { .. }) => {
-                import(&path, &bytes, Hints::default()).context("cannot start from the weights")?.model
-            }
-            file => file.context("cannot start from the weights")?,
-        };
+        let found = FoundModel::read(path).context("cannot start from the weights")?;
+        let fingerprint = found.fingerprint();
+        // The classifier of weights of another program is replaced, so the names of its classes do not matter.
+        let OpenedModel { file, path, .. } = found.open(Hints::default()).context("cannot start from the weights")?;
+        if file.card.folded {
+            bail!(
+                "the weights in `{}` are for inference alone: their batch norms are folded into the convolutions\n\n\
+                 hint: start from the checkpoint, or from a file that was exported without `--fold`",
+                path.display()
+            );
+        }
         let (card, found) = (&file.card, file.card.config());
         if found.lineage != model.lineage {
             let [found, wanted] = [found.lineage, model.lineage].map(Variant::of);

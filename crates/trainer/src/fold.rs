@@ -70,15 +70,12 @@ pub fn unfold(folded: Vec<NamedTensor>, fresh: &[NamedTensor]) -> Vec<NamedTenso
     let norms = norms(fresh);
     // In f32, this variance and ε add up to exactly 1.
     let variance = (1.0 - epsilon()) as f32;
-    let mut given: HashMap<String, TensorData> =
-        folded.into_iter().map(|tensor| (tensor.name, tensor.data)).collect();
+    let mut given: HashMap<String, TensorData> = folded.into_iter().map(|tensor| (tensor.name, tensor.data)).collect();
     let mut state = Vec::with_capacity(fresh.len());
     let mut conv = "";
     for tensor in fresh {
         let (module, part) = split(&tensor.name);
-        let filled = |value: f32| {
-            TensorData::new(vec![value; tensor.data.num_elements()], tensor.data.shape().clone())
-        };
+        let filled = |value: f32| TensorData::new(vec![value; tensor.data.num_elements()], tensor.data.shape().clone());
         let data = match (norms.contains(module), part) {
             (false, _) => {
                 conv = module;
@@ -98,6 +95,7 @@ pub fn unfold(folded: Vec<NamedTensor>, fresh: &[NamedTensor]) -> Vec<NamedTenso
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
     use burn::tensor::{Device, Tensor};
     use ghostnet::GhostNetConfig;
 

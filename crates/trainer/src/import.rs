@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use foreign_weights::ForeignWeights;
 use ghostnet::{Architecture, GhostNetConfig, Lineage, NamedTensor, StateError};
-use imageset::{Interpolation, Transform};
+use imageset::{Interpolation, Pipeline, Transform};
 
 use crate::batch::Normalization;
 use crate::recipe::Variant;
 use crate::weights::{ModelCard, ModelFile};
 
 mod naming;
+mod partial;
 
 use naming::Naming;
 
@@ -24,6 +25,41 @@ pub struct Hints {
     pub key: Option<String>,
     /// Names of the classes, in the order of the network's scores.
     pub classes: Option<Vec<String>>,
+    /// How images were prepared.
+    pub preparation: Preparation,
+    /// Take what fits: what is missing or of another shape starts random, what is unknown is left out.
+    pub partial: bool,
+}
+
+impl Hints {
+    /// What is not said here, as `other` says it.
+    pub fn or(self, other: Self) -> Self {
+        let (ours, theirs) = (self.preparation, other.preparation);
+        Self {
+            key: self.key.or(other.key),
+            classes: self.classes.or(other.classes),
+            preparation: Preparation {
+                image_size: ours.image_size.or(theirs.image_size),
+                interpolation: ours.interpolation.or(theirs.interpolation),
+                crop_pct: ours.crop_pct.or(theirs.crop_pct),
+                normalization: ours.normalization.or(theirs.normalization),
+            },
+            partial: self.partial || other.partial,
+        }
+    }
+}
+
+/// How images are prepared for a network, as far as it is known; the rest is as its lineage has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Preparation {
+    /// Height and width, pixels.
+    pub image_size: Option<u32>,
+    /// Filter of the resizing.
+    pub interpolation: Option<Interpolation>,
+    /// The side of the central square as a part of the resized picture's shorter side.
+    pub crop_pct: Option<f64>,
+    /// Applied to the square.
+    pub normalization: Option<Normalization>,
 }
 
 /// A network from elsewhere.
@@ -57,6 +93,9 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
     let tensors = naming.translate(weights.tensors).with_context(|| format!("`{}` is damaged", path.display()))?;
     let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape());
     let layers = ["conv_stem.weight", "conv_head.weight", "classifier.weight"];
+    if hints.partial {
+        return partial::import(path, tensors, hints, notes);
+    }
     let [Some(stem), Some(head), Some(classifier)] = layers.map(shape) else {
         let [stem, head, classifier] = layers.map(|layer| naming.theirs(layer));
         bail!(
@@ -70,7 +109,7 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
     if num_classes == 0 {
         bail!("`{}` is for no classes: the shape of `classifier.weight` is {:?}", path.display(), &classifier[..]);
     }
-    let lineage = lineage(path, naming, &shape)?;
+    let lineage = lineage(path, naming, shape)?;
     let config = |lineage, width| GhostNetConfig::new(num_classes).with_lineage(lineage).with_width(width);
     let fits = |width: &f64| {
         let architecture = Architecture::new(&config(lineage, *width));
@@ -83,9 +122,9 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
     }
     let width =
         find_width(&candidates, |width| config(lineage, width), &tensors).with_context(|| match naming.is_timm() {
-            true => format!("`{}` is not a GhostNet that is built here", path.display()),
+            true => format!("`{}` is not a GhostNet that is built here{HINT}", path.display()),
             false => format!(
-                "`{}` has names of {} and is not a GhostNet that is built here; what follows are timm's names",
+                "`{}` has names of {} and is not a GhostNet that is built here; what follows are timm's names{HINT}",
                 path.display(),
                 naming.program
             ),
@@ -103,7 +142,19 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
             Variant::of(lineage).key()
         ),
     });
-    let classes = match hints.classes {
+    let classes = class_names(path, hints.classes, num_classes, &mut notes)?;
+    let model = ModelFile::new(path, card(lineage, width, classes, hints.preparation)?, tensors);
+    Ok(Imported { model, notes })
+}
+
+/// The names that are given, or numbers.
+fn class_names(
+    path: &Path,
+    given: Option<Vec<String>>,
+    num_classes: usize,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<String>> {
+    match given {
         Some(classes) if classes.len() != num_classes => {
             bail!(
                 "{} class names are given, and the network in `{}` has {num_classes} classes",
@@ -111,15 +162,16 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
                 path.display()
             )
         }
-        Some(classes) => classes,
+        Some(classes) => Ok(classes),
         None => {
             notes.push("it does not say what its classes are called, so they are numbered from 0".to_string());
-            (0..num_classes).map(|class| format!("class {class}")).collect()
+            Ok((0..num_classes).map(|class| format!("class {class}")).collect())
         }
-    };
-    let model = ModelFile::new(path, card(lineage, width, classes), tensors);
-    Ok(Imported { model, notes })
+    }
 }
+
+const HINT: &str =
+    "\n\nhint: if it is a part of one, or has other layers at its end, `ghostnet import --partial` takes what fits";
 
 /// Of which lineage a network is, by its head: with a bias, or with a norm.
 fn lineage<T>(path: &Path, naming: &Naming, shape: impl Fn(&str) -> Option<T>) -> anyhow::Result<Lineage> {
@@ -186,12 +238,14 @@ fn refuse_other_shortcuts(path: &Path, shape: Option<&[usize]>) -> anyhow::Resul
 
 /// Of the same family, but other networks.
 fn refuse_other_networks(path: &Path, weights: &ForeignWeights) -> anyhow::Result<()> {
-    for (part, network) in [("short_conv", "GhostNetV2"), ("rpr", "GhostNetV3"), ("reparam", "GhostNetV3, folded")] {
-        if weights.tensors.iter().any(|tensor| tensor.name.contains(part)) {
-            bail!("`{}` is a {network}, and only the GhostNet of 2020 is built here", path.display());
-        }
-    }
-    Ok(())
+    let has = |part: &str| weights.tensors.iter().any(|tensor| tensor.name.contains(part));
+    let network = match (has("_rpr_"), has(".short_conv."), has(".primary_conv.0.bias")) {
+        (true, _, _) => "GhostNetV3 as it is trained, with parallel branches",
+        (false, true, true) => "GhostNetV3 as it is deployed, its branches folded",
+        (false, true, false) => "GhostNetV2",
+        (false, false, _) => return Ok(()),
+    };
+    bail!("`{}` is a {network}, and only the GhostNet of 2020 is built here", path.display())
 }
 
 /// The first width whose network takes the tensors; an error says what does not fit the most likely one.
@@ -213,14 +267,20 @@ fn find_width(
     }
 }
 
-/// The preparation of the images, 224 of 256 pixels with ImageNet's mean and deviation: timm's weights want them bicubic. PaddleClas
-/// leaves its `ResizeImage` at OpenCV's bilinear, which is not antialiased; Pillow's is the nearest that there is here.
-fn card(lineage: Lineage, width: f64, classes: Vec<String>) -> ModelCard {
-    let interpolation = match lineage {
+/// The defaults are ImageNet's mean and deviation and 224 of 256 pixels: timm's weights want them bicubic. PaddleClas leaves its
+/// `ResizeImage` at OpenCV's bilinear, which is not antialiased; Pillow's is the nearest that there is here.
+fn card(lineage: Lineage, width: f64, classes: Vec<String>, preparation: Preparation) -> anyhow::Result<ModelCard> {
+    let Preparation { image_size, interpolation, crop_pct, normalization } = preparation;
+    let interpolation = interpolation.unwrap_or(match lineage {
         Lineage::Official => Interpolation::Bicubic,
         Lineage::Paddle => Interpolation::Bilinear,
-    };
-    ModelCard {
+    });
+    let transforms =
+        vec![Transform::ResizeCenterCrop { size: None, crop_pct: crop_pct.unwrap_or(0.875), interpolation }];
+    let image_size = image_size.unwrap_or(224);
+    Pipeline::new(&transforms, image_size).context("the preparation of the images")?;
+    let imagenet = Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    Ok(ModelCard {
         card_version: ModelCard::VERSION,
         variant: Variant::of(lineage),
         width,
@@ -228,13 +288,14 @@ fn card(lineage: Lineage, width: f64, classes: Vec<String>) -> ModelCard {
         stem_stride: 2,
         classes,
         independent_classes: false,
-        image_size: 224,
-        transforms: vec![Transform::ResizeCenterCrop { size: None, crop_pct: 0.875, interpolation }],
-        normalization: Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+        image_size,
+        transforms,
+        normalization: normalization.unwrap_or(imagenet),
         val_fraction: 0.2,
         seed: 0,
         data_fingerprint: None,
+        folded: false,
         step: 0,
         recipe_hash: String::new(),
-    }
+    })
 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hub::config::{CropMode, Interpolation as Filter, PretrainedConfig};
 use imageset::{DataSet, Interpolation, OpenOptions, SourceKind};
 
 use crate::batch::Normalization;
 use crate::checkpoint::find_model;
 use crate::export::OnnxFile;
+use crate::hub::config::{CropMode, Interpolation as Filter, PretrainedConfig};
 use crate::import::{Hints, Imported, Preparation, import};
 use crate::weights::{ModelCard, ModelFile, WeightsError};
 use crate::{plan, run_directory};
@@ -50,7 +50,11 @@ impl FoundModel {
 
     /// What the file says of itself, if it is ONNX that was exported here.
     pub fn onnx(&self) -> Option<OnnxFile> {
-        self.path.extension().is_some_and(|extension| extension == "onnx").then(|| OnnxFile::parse(&self.bytes)).flatten()
+        self.path
+            .extension()
+            .is_some_and(|extension| extension == "onnx")
+            .then(|| OnnxFile::parse(&self.bytes))
+            .flatten()
     }
 
     /// The bytes alone.
@@ -79,7 +83,10 @@ impl FoundModel {
         let is_described = described.is_some();
         let Imported { model, mut notes } = import(&path, &bytes, hints.or(described.unwrap_or_default()))?;
         if is_described {
-            notes.push(format!("its preprocessing is that of `{}`, where no option says otherwise", description.display()));
+            notes.push(format!(
+                "its preprocessing is that of `{}`, where no option says otherwise",
+                description.display()
+            ));
         }
         Ok(OpenedModel { file: model, path, notes })
     }
@@ -115,13 +122,15 @@ fn described(path: &Path) -> anyhow::Result<Option<Hints>> {
         return Err(unable(format!("the crop mode {mode:?}")));
     }
     let image_size = match config.input_size {
-        Some([_, height, width]) if height != width => return Err(unable(format!("images of {height} x {width} pixels"))),
+        Some([_, height, width]) if height != width => {
+            return Err(unable(format!("images of {height} x {width} pixels")));
+        }
         size => size.map(|[_, height, _]| height),
     };
-    let normalization = config.mean.zip(config.std).map(|(mean, std)| Normalization {
-        mean: mean.map(|mean| mean as f32),
-        std: std.map(|std| std as f32),
-    });
+    let normalization = config
+        .mean
+        .zip(config.std)
+        .map(|(mean, std)| Normalization { mean: mean.map(|mean| mean as f32), std: std.map(|std| std as f32) });
     let preparation = Preparation { image_size, interpolation, crop_pct: config.crop_pct, normalization };
     Ok(Some(Hints { classes: config.label_names, preparation, ..Hints::default() }))
 }

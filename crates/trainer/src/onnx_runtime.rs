@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tract_onnx::prelude::{
-    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, Tensor, TypedRunnableModel, tvec,
+    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TypedRunnableModel, tvec,
 };
 
 /// Its name and version, for reports.
@@ -44,10 +44,10 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// Takes the bytes of a file for inputs like `like`; `outputs` are the values to give, or those that the file says.
     pub(crate) fn parse(mut bytes: &[u8], like: &Input<'_>, outputs: Option<&[String]>) -> anyhow::Result<Self> {
-        let prepare = || -> anyhow::Result<Self> {
+        let mut prepare = || -> anyhow::Result<Self> {
             let mut model = tract_onnx::onnx().model_for_read(&mut bytes)?;
             if let Some(outputs) = outputs {
-                model = model.with_output_names(outputs)?;
+                model = model.with_outputs_by_name(outputs)?;
             }
             let model = model.with_input_fact(0, like.fact())?.into_optimized()?.into_runnable()?;
             Ok(Self { model })

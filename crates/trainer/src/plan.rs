@@ -582,6 +582,7 @@ impl Plan {
             val_fraction: recipe.data.val_fraction,
             seed: recipe.seed,
             data_fingerprint: Some(self.data_fingerprint.clone()),
+            folded: false,
             step,
             recipe_hash: recipe.hash(),
         }

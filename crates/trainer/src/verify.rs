@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ghostnet::GhostNet;
 use serde::{Deserialize, Serialize};
@@ -143,7 +144,8 @@ impl Verifier {
             differences.push(largest(expected.shape, &stage.name, [mean, abs_mean].into_iter()));
         }
         let shape = |logits: &[Vec<f64>]| (logits.len(), logits.iter().map(Vec::len).max().unwrap_or(0));
-        if shape(&expected.logits) != shape(&found.logits) || expected.logits.iter().any(|row| row.len() != found.logits[0].len())
+        if shape(&expected.logits) != shape(&found.logits)
+            || expected.logits.iter().any(|row| row.len() != found.logits[0].len())
         {
             bail!(
                 "`logits` are {:?} in the reference, and the network in `{}` gives {:?}",
@@ -235,9 +237,9 @@ fn largest(input: [usize; 4], what: &str, pairs: impl Iterator<Item = (f64, f64)
 pub fn input(shape: [usize; 4]) -> Vec<f32> {
     let [batch, channels, height, width] = shape;
     let key = format!("input_{batch}x{channels}x{height}x{width}");
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     (1..=shape.iter().product::<usize>() as u64)
         .map(|step| {
             let mut z = hash.wrapping_add(step.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Normalization;
+use crate::fold::unfold;
 use crate::recipe::Variant;
 
 /// Key of the card in the metadata. It is the only key: safetensors writes several in no fixed order.
@@ -48,6 +49,9 @@ pub struct ModelCard {
     /// Fingerprint of what was trained and measured on; absent in files of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_fingerprint: Option<String>,
+    /// Whether the batch norms are folded into the convolutions: such a file is for inference alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub folded: bool,
     /// Optimizer steps done.
     pub step: u64,
     /// Hash of the recipe.
@@ -97,7 +101,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// A tensor of a type that no network here has.
-    #[error("tensor `{name}` of `{path}` has type {dtype}; only F32 and I64 are read")]
+    #[error("tensor `{name}` of `{path}` has type {dtype}; only F32, F16, BF16 and I64 are read")]
     Type {
         /// The file.
         path: PathBuf,
@@ -122,10 +126,12 @@ pub fn encode(tensors: &[(String, TensorData)], card: Option<&ModelCard>) -> Res
         .iter()
         .map(|(name, data)| {
             let dtype = match data.dtype() {
-                DType::F32 if data.iter::<f32>().any(|value| !value.is_finite()) => {
-                    return Err(format!("tensor `{name}` holds values that are not finite"));
+                DType::F32 | DType::F16 | DType::BF16 if data.iter::<f32>().any(|value| !value.is_finite()) => {
+                    return Err(format!("tensor `{name}` holds values that are not finite in {:?}", data.dtype()));
                 }
                 DType::F32 => Dtype::F32,
+                DType::F16 => Dtype::F16,
+                DType::BF16 => Dtype::BF16,
                 DType::I64 => Dtype::I64,
                 other => return Err(format!("tensor `{name}` has type {other:?}, which is not written")),
             };
@@ -141,7 +147,7 @@ pub fn encode(tensors: &[(String, TensorData)], card: Option<&ModelCard>) -> Res
     safetensors::serialize(views, metadata).map_err(|error| error.to_string())
 }
 
-/// All tensors of a safetensors file, by name.
+/// All tensors of a safetensors file, by name. Floating-point numbers of 16 bits become ones of 32.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorData)>, WeightsError> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(path, &error))?;
     let mut names = file.names();
@@ -156,6 +162,8 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorData)>, We
                     let values = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
                     TensorData::new(values.collect::<Vec<_>>(), shape)
                 }
+                Dtype::F16 => half(view.data(), shape, DType::F16),
+                Dtype::BF16 => half(view.data(), shape, DType::BF16),
                 Dtype::I64 => {
                     let values = view.data().as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes));
                     TensorData::new(values.collect::<Vec<_>>(), shape)
@@ -171,6 +179,11 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorData)>, We
             Ok((name.to_string(), data))
         })
         .collect()
+}
+
+/// Numbers of 16 bits, little-endian, as ones of 32.
+fn half(bytes: &[u8], shape: Vec<usize>, dtype: DType) -> TensorData {
+    TensorData::from_bytes_vec(bytes.to_vec(), shape, dtype).convert_dtype(DType::F32)
 }
 
 fn damaged(path: &Path, error: &safetensors::SafeTensorError) -> WeightsError {
@@ -239,12 +252,9 @@ impl ModelFile {
 
     /// Builds the network on a device.
     pub fn into_model(self, device: &Device) -> Result<(GhostNet, ModelCard), WeightsError> {
-        let model = self
-            .card
-            .config()
-            .init(device)
-            .load_state(self.tensors)
-            .map_err(|source| WeightsError::State { path: self.path, source })?;
+        let fresh = self.card.config().init(device);
+        let tensors = if self.card.folded { unfold(self.tensors, &fresh.state(0)) } else { self.tensors };
+        let model = fresh.load_state(tensors).map_err(|source| WeightsError::State { path: self.path, source })?;
         Ok((model, self.card))
     }
 }

@@ -144,7 +144,10 @@ fn whole_numbers_of_8_bits_are_measured_and_a_quarter_as_large() {
     let float = export(&scene, &["float.onnx"]);
     let whole = export(&scene, &["whole.onnx", "--int8"]);
     let quantization = &whole["quantization"];
-    assert_eq!((quantization["num_calibration_images"].as_u64(), quantization["num_images"].as_u64()), (Some(24), Some(6)));
+    assert_eq!(
+        (quantization["num_calibration_images"].as_u64(), quantization["num_images"].as_u64()),
+        (Some(24), Some(6))
+    );
     let bytes = |report: &Value| report["bytes"].as_u64().expect("a number");
     assert!(bytes(&whole) * 10 < bytes(&float) * 4, "{} and {}", bytes(&whole), bytes(&float));
     let share = |key: &str| quantization[key].as_f64().expect("a share");
@@ -174,8 +177,11 @@ fn what_cannot_be_exported_is_said_and_leaves_what_was_there() {
     say(&["run", "model.safetensors", "--int8"]);
     say(&["run", "nowhere/model.onnx"]);
     say(&["nothing", "model.onnx"]);
-    std::fs::copy(scene.checkpoints("run").pop().expect("one").join("model.safetensors"), scene.path("alone.safetensors"))
-        .expect("a copy");
+    std::fs::copy(
+        scene.checkpoints("run").pop().expect("one").join("model.safetensors"),
+        scene.path("alone.safetensors"),
+    )
+    .expect("a copy");
     say(&["alone.safetensors", "alone.safetensors"]);
     say(&["alone.safetensors", "model.onnx", "--int8"]);
     assert_eq!(std::fs::read(scene.path("kept.onnx")).expect("the file"), b"before");
@@ -188,9 +194,19 @@ fn a_folded_file_is_for_inference_alone() {
     let scene = trained();
     export(&scene, &["folded.safetensors", "--fold"]);
     let train = scene.run(&["train", "--config", "recipe.toml", "--out", "other", "--weights", "folded.safetensors"]);
-    assert_snapshot!(scene.exchange(&train), @"");
+    assert_snapshot!(scene.exchange(&train), @r"
+    exit code 1
+    --- stderr
+    error: the weights in `folded.safetensors` are for inference alone: their batch norms are folded into the convolutions
+
+    hint: start from the checkpoint, or from a file that was exported without `--fold`
+    ");
     let average = scene.run(&["average", "folded.safetensors", "folded.safetensors"]);
-    assert_snapshot!(scene.exchange(&average), @"");
+    assert_snapshot!(scene.exchange(&average), @r"
+    exit code 1
+    --- stderr
+    error: `folded.safetensors` has its batch norms folded into the convolutions, and such weights cannot be averaged
+    ");
 }
 
 #[test]
@@ -223,13 +239,15 @@ fn a_network_is_verified_against_numbers_and_the_first_stage_that_differs_is_nam
     let mut exchanges = String::new();
     let mut say = |contents: &str| {
         scene.write("bad.json", contents);
-        let output = scene.run(&["verify", "run", "--against", "bad.json"]);
+        let output = scene.run(&["verify", "folded.safetensors", "--against", "bad.json"]);
         exchanges.push_str(&format!("{contents}\n{}\n\n", scene.exchange(&output)));
     };
     say("{}");
     say(r#"{"eval": [{"shape": [1, 3, 32, 32], "logits": [[1, 2]]}]}"#);
     say(r#"{"eval": [{"shape": [1, 1, 32, 32], "logits": []}]}"#);
     say(r#"{"eval": [{"shape": [1, 3, 99999999, 99999999], "logits": []}]}"#);
-    say(r#"{"eval": [{"shape": [1, 3, 32, 32], "logits": [], "stages": [{"name": "conv", "shape": [], "mean": 0, "abs_mean": 0}]}]}"#);
+    say(
+        r#"{"eval": [{"shape": [1, 3, 32, 32], "logits": [], "stages": [{"name": "conv", "shape": [], "mean": 0, "abs_mean": 0}]}]}"#,
+    );
     assert_snapshot!("refused_references", exchanges);
 }

@@ -320,3 +320,35 @@ fn networks_that_look_like_another_lineage_are_refused_by_name() {
     say(&["train", "--config", "recipe.toml", "--out", "new", "--device", "cpu", "--weights", LAST]);
     assert_snapshot!("refused_lineages", exchanges);
 }
+
+#[test]
+fn a_part_of_a_network_is_refused_unless_it_is_asked_for() {
+    let scene = scene_with_weights();
+    let path = scene.path("bare.safetensors");
+    let mut part: Vec<_> = tensors(&path).into_iter().filter(|(name, _)| !name.starts_with("classifier")).collect();
+    part.push(("fc.weight".to_string(), burn::tensor::TensorData::new(vec![0_f32; 4], [4])));
+    scene.write("part.safetensors", trainer::weights::encode(&part, None).expect("tensors"));
+    let refused = scene.run(&["import", "part.safetensors", "-o", "whole.safetensors"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(!scene.path("whole.safetensors").exists());
+    scene.write("two.txt", "robin\nwren\n");
+    let taken =
+        scene.run(&["import", "part.safetensors", "--partial", "-o", "whole.safetensors", "--classes", "two.txt"]);
+    assert_snapshot!(scene.exchange(&taken), @r"
+    exit code 0
+    --- stdout
+    whole.safetensors
+      it is a safetensors file
+      430 of the 432 tensors of a GhostNet 0.25x were taken
+      these start random: `classifier.weight`, `classifier.bias`
+      these have no place in it and were left out: `fc.weight`
+    ");
+    let whole = tensors(&scene.path("whole.safetensors"));
+    assert_eq!(whole["classifier.weight"].shape().to_vec(), [2, 1280]);
+    for (name, expected) in part.iter().filter(|(name, _)| name != "fc.weight" && !name.ends_with("tracked")) {
+        assert!(whole[name] == *expected, "{name}");
+    }
+    // The rest is the same every time.
+    scene.run(&["import", "part.safetensors", "--partial", "-o", "again.safetensors", "--classes", "two.txt"]);
+    assert!(tensors(&scene.path("again.safetensors")) == whole);
+}

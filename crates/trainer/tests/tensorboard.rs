@@ -1,4 +1,4 @@
-//! The event files through TensorBoard's own reader, where it is installed: `GHOSTNET_TENSORBOARD_PYTHON` names a Python that
+//! The event files through TensorBoard's own reader, where it is installed: `GHOSTNET_PYTHON` names a Python that
 //! has the package `tensorboard`, `python3` is tried without it.
 
 mod scene;
@@ -10,7 +10,7 @@ use scene::Scene;
 
 #[test]
 fn tensorboard_reads_what_the_metrics_say() {
-    let named = std::env::var("GHOSTNET_TENSORBOARD_PYTHON").ok();
+    let named = std::env::var("GHOSTNET_PYTHON").ok();
     let python = named.clone().unwrap_or_else(|| "python3".to_string());
     let has_package =
         Command::new(&python).args(["-c", "import tensorboard"]).output().is_ok_and(|output| output.status.success());

@@ -1,6 +1,7 @@
 //! `ghostnet bench step`, `ghostnet bench infer` and `ghostnet bench loader`
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,10 +9,12 @@ use clap::{Args, Subcommand, ValueHint};
 use imageset::Transform;
 use serde::Serialize;
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError};
+use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, locate, tell_notes};
 use crate::bench::{self, Floors, LayerTiming, Timing, Work};
+use crate::model_source::OpenedModel;
 use crate::observe::Output;
 use crate::recipe::{self, Recipe, Variant};
+use crate::weights::ModelCard;
 use crate::{device, plan};
 
 #[derive(Debug, Subcommand)]
@@ -51,6 +54,10 @@ pub(super) struct NetworkArgs {
     /// Width of the network [default: the recipe's]
     #[arg(long)]
     width: Option<f64>,
+    /// The network and image size of a run, a checkpoint, a model file, weights of timm or PyTorch, or
+    /// hf:OWNER/NAME, in place of the recipe's
+    #[arg(long, value_name = "CHECKPOINT", value_hint = ValueHint::AnyPath, conflicts_with = "width")]
+    weights: Option<PathBuf>,
     /// Threads of the CPU [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -138,6 +145,14 @@ impl WorkArgs {
 fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Output) -> anyhow::Result<()> {
     let mut recipe = args.work.recipe()?;
     recipe.model.width = args.width.unwrap_or(recipe.model.width);
+    if let Some(weights) = &args.weights {
+        let opened = OpenedModel::read(&locate(weights.clone(), global, output)?)?;
+        tell_notes(&opened, global, output);
+        let ModelCard { variant, width, stem_stride, classes, image_size, .. } = opened.file.card;
+        let num_classes = Some(classes.len());
+        recipe.model = recipe::Model { variant, width, stem_stride, num_classes, ..recipe.model };
+        recipe.data.image_size = args.work.image_size.unwrap_or(image_size);
+    }
     if !(recipe.model.width > 0.0 && recipe.model.width <= 10.0) {
         return Err(
             UsageError(format!("`--width` is {}, and must be above 0 and at most 10", recipe.model.width)).into()

@@ -1,27 +1,27 @@
 //! `ghostnet eval`
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum, ValueHint};
-use imageset::{DataSet, OnCorrupt, OpenOptions, SourceKind};
+use imageset::OnCorrupt;
 use serde::Serialize;
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, interrupted};
-use crate::checkpoint::find_model;
+use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, HintArgs, interrupted, locate, tell_notes};
 use crate::evaluate::{self, Evaluation, Evaluator, TestTimeAugmentation};
 use crate::interrupt::Interrupt;
+use crate::model_source::{FoundModel, OpenedModel};
 use crate::observe::Output;
 use crate::relabel::Relabelled;
-use crate::weights::{ModelCard, ModelFile};
-use crate::{device, plan, run_directory};
+use crate::weights::ModelCard;
+use crate::{device, plan};
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
-    /// A run (its best checkpoint), a checkpoint, or a model file
+    /// A run (its best checkpoint), a checkpoint, a model file, weights of timm or PyTorch, or hf:OWNER/NAME
     #[arg(value_name = "RUN|CHECKPOINT", value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     #[command(flatten)]
@@ -42,6 +42,8 @@ pub(super) struct EvalArgs {
     device: DeviceArgs,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    hints: HintArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -74,30 +76,11 @@ struct Report {
     evaluation: Evaluation,
 }
 
-/// The run that a model file lies in, if it lies in one: `RUN/checkpoints/step-N/model.safetensors`.
-fn run_of(model: &Path) -> Option<&Path> {
-    model.ancestors().nth(3).filter(|run| run_directory::recipe_file(run).is_file())
-}
-
-fn open(model: &Path, card: &ModelCard, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
-    match (run_of(model), data) {
-        (Some(run), data) => plan::open_data(&mut run_directory::read_recipe(run)?, data),
-        (None, Some(path)) => {
-            let (val_fraction, seed) = (card.val_fraction, card.seed);
-            plan::open(&OpenOptions { kind: SourceKind::Auto, path: Some(path), val_fraction, seed })
-        }
-        (None, None) => Err(UsageError(format!(
-            "`{}` is not part of a run, so its images are not known\n\nhint: name them with `--data`",
-            model.display()
-        ))
-        .into()),
-    }
-}
-
 pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
-    let path = find_model(&args.model)?;
-    let file = ModelFile::read(&path)?;
-    let data = open(&path, &file.card, args.data.data)?;
+    let opened = FoundModel::read(&locate(args.model, global, output)?)?.open(args.hints.read()?)?;
+    tell_notes(&opened, global, output);
+    let data = opened.data(args.data.data)?;
+    let OpenedModel { file, path, .. } = opened;
     let warnings = data.warnings.iter().map(String::as_str).chain(plan::split_warning(&file.card, &data));
     if !global.quiet {
         warnings.for_each(|warning| output.line(&format!("warning: {warning}")));

@@ -43,9 +43,9 @@ pub(super) struct ExportArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    hints: HintArgs,
-    #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    hints: HintArgs,
 }
 
 /// What kind of file is written.
@@ -57,7 +57,8 @@ enum Kind {
 impl ExportArgs {
     fn kind(&self) -> anyhow::Result<Kind> {
         let only = |flag: &str, kind: &str| {
-            Err(UsageError(format!("`{flag}` is for {kind}, and `{}` is another kind of file", self.out.display())).into())
+            Err(UsageError(format!("`{flag}` is for {kind}, and `{}` is another kind of file", self.out.display()))
+                .into())
         };
         match self.out.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => {

@@ -8,16 +8,17 @@ use clap::{Args, ValueHint};
 use ghostnet::{GhostNetConfig, LayerCount};
 use serde::Serialize;
 
-use super::FormatArgs;
-use crate::checkpoint::find_model;
+use super::{FormatArgs, GlobalArgs, locate, tell_notes};
+use crate::model_source::OpenedModel;
+use crate::observe::Output;
 use crate::plan;
 use crate::recipe::{self, Variant};
-use crate::weights::{ModelCard, ModelFile};
+use crate::weights::ModelCard;
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// A recipe, a run, a checkpoint or a model file
+    /// A recipe, a run, a checkpoint, a model file, weights of timm or PyTorch, or hf:OWNER/NAME
     #[arg(value_name = "RECIPE|CHECKPOINT", value_hint = ValueHint::AnyPath)]
     target: String,
     /// Height and width of the images, pixels [default: the recipe's or the model's]
@@ -86,12 +87,16 @@ fn inspect(variant: Variant, config: &GhostNetConfig, image_size: u32, card: Opt
 /// Whether the user means a run, a checkpoint or a model file rather than a recipe.
 fn is_model(target: &str) -> bool {
     let path = Path::new(target);
-    path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors")
+    target.starts_with("hf:")
+        || path.is_dir()
+        || path.is_file() && path.extension().is_none_or(|extension| extension != "toml")
 }
 
-pub(super) fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: InspectArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let inspection = if is_model(&args.target) {
-        let card = ModelFile::read(&find_model(&PathBuf::from(&args.target))?)?.card;
+        let opened = OpenedModel::read(&locate(PathBuf::from(&args.target), global, output)?)?;
+        tell_notes(&opened, global, output);
+        let card = opened.file.card;
         let image_size = args.image_size.unwrap_or(card.image_size);
         inspect(card.variant, &card.config(), image_size, Some(card))
     } else {

@@ -1,22 +1,25 @@
 //! `ghostnet predict`
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use imageset::RgbImage;
 
-use super::{DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, describe};
-use crate::checkpoint::find_model;
+use super::{DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, describe, locate, tell_notes};
 use crate::device;
+use crate::model_source::FoundModel;
 use crate::observe::Output;
 use crate::predict::{Prediction, Predictor};
-use crate::weights::ModelFile;
 
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
-    /// A run (its best checkpoint), a checkpoint, or a model file
+    /// A run (its best checkpoint), a checkpoint, a model file, weights of timm or PyTorch, hf:OWNER/NAME, or an
+    /// exported ONNX file
     #[arg(value_name = "CHECKPOINT", value_hint = ValueHint::AnyPath)]
     model: PathBuf,
     /// Image files
@@ -25,21 +28,23 @@ pub(super) struct PredictArgs {
     /// How many classes to print for each image
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
+    /// Write what the network sees of each image into a folder, as PNG files
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    inputs: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    hints: HintArgs,
 }
 
 /// Images that cannot be read are named on stderr; the others are classified all the same.
 pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
-    let path = find_model(&args.model)?;
-    let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
-        output.line(note);
+    let predictor = predictor(&args, global, output)?;
+    if let Some(folder) = &args.inputs {
+        write_inputs(&predictor, &args.images, folder, output)?;
     }
-    let (model, card) = ModelFile::read(&path)?.into_model(&device.device)?;
-    let predictor = Predictor::new(&model, card, device.device)?;
     let mut predictions = Vec::new();
     for image in &args.images {
         match predictor.predict(image, args.top as usize) {
@@ -52,6 +57,37 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
         args.format.print(&predictions, |predictions| text(predictions))?;
     }
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn predictor(args: &PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<Predictor> {
+    let found = FoundModel::read(&locate(args.model.clone(), global, output)?)?;
+    if let Some(onnx) = found.onnx() {
+        return Predictor::onnx(onnx, found.into_bytes());
+    }
+    let opened = found.open(args.hints.read()?)?;
+    tell_notes(&opened, global, output);
+    let device = device::choose(args.device.device)?;
+    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
+        output.line(note);
+    }
+    let (model, card) = opened.file.into_model(&device.device)?;
+    Predictor::new(&model, card, device.device)
+}
+
+/// `FOLDER/00000-NAME.png` for each image that can be read, in their order.
+fn write_inputs(predictor: &Predictor, images: &[PathBuf], folder: &Path, output: &Output) -> anyhow::Result<()> {
+    fs_err::create_dir_all(folder)?;
+    for (at, path) in images.iter().enumerate() {
+        // What cannot be read is told when it is to be classified.
+        let Ok(RgbImage { width, height, pixels }) = predictor.prepare(path) else { continue };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let file = folder.join(format!("{at:05}-{name}.png"));
+        let mut bytes = Vec::new();
+        PngEncoder::new(&mut bytes).write_image(&pixels, width, height, ExtendedColorType::Rgb8)?;
+        fs_err::write(file, bytes)?;
+    }
+    output.line(&format!("{}: what the network sees of each image", folder.display()));
+    Ok(())
 }
 
 fn text(predictions: &[Prediction]) -> String {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted};
+use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted, locate};
 use crate::device;
 use crate::interrupt::Interrupt;
 use crate::lr_find::{STEPS, find_learning_rate};
@@ -23,10 +23,12 @@ pub(super) struct TrainArgs {
     config: String,
     #[command(flatten)]
     data: DataArgs,
-    /// Start from what was trained before: a run (its best checkpoint), a checkpoint, or a model file
+    /// Start from what was trained before: a run (its best checkpoint), a checkpoint, a model file, weights of timm or PyTorch, or
+    /// hf:OWNER/NAME
     #[arg(long, value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
     weights: Option<PathBuf>,
-    /// Learn from another network too: a run (its best checkpoint), a checkpoint, or a model file
+    /// Learn from another network too: a run (its best checkpoint), a checkpoint, a model file, weights of timm or PyTorch, or
+    /// hf:OWNER/NAME
     #[arg(long, value_name = "TEACHER", value_hint = ValueHint::AnyPath)]
     teacher: Option<PathBuf>,
     /// Where the run goes; a run that is there goes on [default: runs/RECIPE]
@@ -70,7 +72,15 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     let out = args.out.unwrap_or_else(|| default_directory(&loaded.name, args.data.data.as_deref()));
     let resumes =
         !args.fresh && run_directory::checkpoints(&out).read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    let (data, weights, teacher) = (args.data.data, args.weights, args.teacher);
+    let located = |name: Option<PathBuf>| {
+        let Some(name) = name else { return Ok(None) };
+        match locate(name.clone(), global, output) {
+            // A run goes on without what it began with.
+            Err(_) if resumes => Ok(Some(name)),
+            located => located.map(Some),
+        }
+    };
+    let (data, weights, teacher) = (args.data.data, located(args.weights)?, located(args.teacher)?);
     let plan = Plan::new(loaded.recipe, Inputs { data, weights, teacher, resumes })?;
     if !global.quiet {
         for warning in &plan.data.warnings {

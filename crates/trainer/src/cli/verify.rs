@@ -27,9 +27,9 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath, conflicts_with = "against")]
     write: Option<PathBuf>,
     #[command(flatten)]
-    hints: HintArgs,
-    #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    hints: HintArgs,
 }
 
 /// Inputs of a file that is written, beside two images of the size that the network was trained for: large, wide and odd.
@@ -55,7 +55,12 @@ pub(super) fn run(args: VerifyArgs, global: GlobalArgs, output: &Output) -> anyh
         let reference = verifier.reference(&[&[[2, 3, size, size]], &SHAPES[..]].concat())?;
         replace(&path, &serde_json::to_vec_pretty(&reference)?)
             .with_context(|| format!("cannot write `{}`", path.display()))?;
-        output.line(&format!("{}: what `{}` gives for {} inputs", path.display(), model.display(), reference.eval.len()));
+        output.line(&format!(
+            "{}: what `{}` gives for {} inputs",
+            path.display(),
+            model.display(),
+            reference.eval.len()
+        ));
         return Ok(ExitCode::SUCCESS);
     };
     let reference: Reference = serde_json::from_str(&fs_err::read_to_string(&against)?)
@@ -78,7 +83,9 @@ fn text(verified: &Verified) -> String {
     let (model, against) = (model.display(), against.display());
     match differences.iter().find(|difference| !difference.is_small()) {
         None => _ = write!(text, "\n`{model}` agrees with `{against}`"),
-        Some(first) => _ = write!(text, "\n`{model}` differs from `{against}`; the first difference is in `{}`", first.what),
+        Some(first) => {
+            _ = write!(text, "\n`{model}` differs from `{against}`; the first difference is in `{}`", first.what)
+        }
     }
     text
 }

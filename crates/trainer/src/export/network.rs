@@ -39,14 +39,8 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn network(&mut self, architecture: &Architecture, stem_stride: usize) -> anyhow::Result<()> {
-        let stem = Conv {
-            name: "conv_stem",
-            norm: "bn1",
-            output: "stem",
-            stride: stem_stride,
-            depthwise: false,
-            relu: true,
-        };
+        let stem =
+            Conv { name: "conv_stem", norm: "bn1", output: "stem", stride: stem_stride, depthwise: false, relu: true };
         let mut map = self.conv(IMAGES, &stem)?;
         for spec in &architecture.blocks {
             map = self.block(&map, spec)?;
@@ -54,19 +48,10 @@ impl Builder<'_> {
         // The stage behind those of the bottlenecks is the last convolution.
         let last = format!("blocks.{}.0", architecture.num_stages());
         let (name, norm) = (format!("{last}.conv"), format!("{last}.bn1"));
-        let map = self.conv(
-            &map,
-            &Conv { name: &name, norm: &norm, output: &last, stride: 1, depthwise: false, relu: true },
-        )?;
+        let map = self
+            .conv(&map, &Conv { name: &name, norm: &norm, output: &last, stride: 1, depthwise: false, relu: true })?;
         let pooled = self.graph.plain("global_pool", "GlobalAveragePool", &[&map]);
-        let head = Conv {
-            name: "conv_head",
-            norm: "bn2",
-            output: "head",
-            stride: 1,
-            depthwise: false,
-            relu: true,
-        };
+        let head = Conv { name: "conv_head", norm: "bn2", output: "head", stride: 1, depthwise: false, relu: true };
         let hidden = self.conv(&pooled, &head)?;
         let hidden = self.graph.plain("flatten", "Flatten", &[&hidden]);
         let (weight, bias) = (self.constant("classifier.weight")?, self.constant("classifier.bias")?);
@@ -100,14 +85,8 @@ impl Builder<'_> {
                 [0, 1, 2, 3].map(|part| format!("{block}.shortcut.{part}"));
             let output = format!("{block}.shortcut.depthwise");
             let stride = spec.stride;
-            let conv = Conv {
-                name: &depthwise,
-                norm: &depthwise_norm,
-                output: &output,
-                stride,
-                depthwise: true,
-                relu: false,
-            };
+            let conv =
+                Conv { name: &depthwise, norm: &depthwise_norm, output: &output, stride, depthwise: true, relu: false };
             let strided = self.conv(input, &conv)?;
             let output = format!("{block}.shortcut");
             let conv = Conv {

@@ -136,8 +136,8 @@ impl Step<'_> {
 
     /// The shorter side to `shorter`, the longer one to `shorter * longer / shorter side`, rounded down.
     fn resize(mut self, input: &str, resize: &Resize) -> String {
-        let sides = [Axis::Height, Axis::Width]
-            .map(|axis| self.shape(axis.name(), input, [axis as i64, axis as i64 + 1]));
+        let sides =
+            [Axis::Height, Axis::Width].map(|axis| self.shape(axis.name(), input, [axis as i64, axis as i64 + 1]));
         let short = self.plain("shorter", "Min", &[&sides[0], &sides[1]]);
         let target = self.whole("target", &[i64::from(resize.shorter)]);
         let mut levels = input.to_string();

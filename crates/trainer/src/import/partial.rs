@@ -32,7 +32,8 @@ pub(super) fn import(
     hints: Hints,
     mut notes: Vec<String>,
 ) -> anyhow::Result<Imported> {
-    let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape().to_vec());
+    let shape =
+        |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape().to_vec());
     let Some(stem) = shape("conv_stem.weight").and_then(|shape| shape.first().copied()) else {
         bail!("`{}` has no `conv_stem.weight`, so its width is not known", path.display());
     };
@@ -42,7 +43,8 @@ pub(super) fn import(
     let config = |width| GhostNetConfig::new(num_classes).with_lineage(lineage).with_width(width);
     let fitting = widths().filter(|width| stem == Architecture::new(&config(*width)).stem_channels);
     // The first of those that leave the least to chance.
-    let best = fitting.map(|width| (width, complete(&config(width), &tensors))).min_by_key(|(_, whole)| whole.random.len());
+    let best =
+        fitting.map(|width| (width, complete(&config(width), &tensors))).min_by_key(|(_, whole)| whole.random.len());
     let Some((width, Completed { state, random, left_out })) = best else {
         bail!("`{}` is no GhostNet: no width has {stem} channels behind the first convolution", path.display());
     };

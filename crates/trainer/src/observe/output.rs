@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Lines and bars for the person at the console. Clones write to the same place.
 #[derive(Clone)]
@@ -48,6 +48,13 @@ impl Output {
     pub fn line(&self, text: &str) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.bars.suspend(|| drop(writeln!(writer, "{text}").and_then(|()| writer.flush())));
+    }
+
+    /// A bar for bytes that come in; it shows only on a terminal.
+    pub fn bytes_bar(&self, what: &str) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.add(ProgressBar::new(0)).with_style(style).with_prefix(what.to_string())
     }
 
     /// Adds a bar below those that are there; it shows only on a terminal.

@@ -1,0 +1,260 @@
+//! Files of Hugging Face repositories: `hf:OWNER/NAME`, downloaded once, then found in the cache.
+//!
+//! The cache is the one of Python's huggingface_hub, and so are the environment's variables. A download goes on where it
+//! stopped, is checked against the SHA-256 that the hub gives, and only then gets its name. Without a connection, what is in
+//! the cache is used, and said to be. Nothing that a server sends becomes a path before it is checked, and the token goes to
+//! the endpoint alone.
+//!
+//! The crate hf-hub 1.0 does the same, but brings tokio and reqwest for it; ureq is a few small crates and blocks, which is all
+//! that one file after another needs.
+
+mod cache;
+mod client;
+pub mod config;
+mod error;
+mod repository;
+mod settings;
+
+use std::io::{Read, Seek};
+use std::path::PathBuf;
+
+pub use config::PretrainedConfig;
+pub use error::{Fault, HubError};
+pub use repository::Repository;
+pub use settings::{HubSettings, Token};
+
+use cache::Cache;
+use client::{Client, Metadata};
+use repository::{SHA256_DIGITS, is_commit, path_fault};
+
+/// Larger files are not fetched: GhostNets have 10 to 60 MB.
+const MAX_WEIGHTS_BYTES: u64 = 4 << 30;
+/// The description of a model with 21 000 named classes has about 1 MB.
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
+
+/// What weights are called, in the order of preference: timm's `HF_SAFE_WEIGHTS_NAME` and `HF_WEIGHTS_NAME`
+/// (`timm/models/_hub.py`, timm 1.0.31).
+const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+const CONFIG: &str = "config.json";
+
+/// A hub, and the cache of what came from it.
+#[derive(Debug)]
+pub struct Hub {
+    settings: HubSettings,
+    client: Client,
+}
+
+/// A file in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubFile {
+    /// Where it lies. Not to be written to: other programs use it too.
+    pub path: PathBuf,
+    /// The commit that it belongs to, 40 hexadecimal digits.
+    pub commit: String,
+    /// What the user should know: that the hub was not asked whether there is a newer one, and why.
+    pub note: Option<String>,
+}
+
+/// How far a download is; also that of another process, while it is waited for. It goes back if a server begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Bytes of the whole file.
+    pub total: u64,
+}
+
+impl Hub {
+    /// The hub that the environment names.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Environment`], if a variable cannot be meant.
+    pub fn from_environment() -> Result<Self, HubError> {
+        Self::new(HubSettings::from_environment()?)
+    }
+
+    /// A hub with any settings.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Environment`], if the endpoint is no address or the certificates cannot be read.
+    pub fn new(settings: HubSettings) -> Result<Self, HubError> {
+        Ok(Self { client: Client::new(&settings)?, settings })
+    }
+
+    /// Fetches one file, unless the cache has it as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::File`], with the [`Fault`].
+    pub fn file(
+        &self,
+        repository: &Repository,
+        file: &str,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<HubFile, HubError> {
+        self.fetch(repository, file, MAX_WEIGHTS_BYTES, progress).map_err(|fault| about(repository, file, fault))
+    }
+
+    /// Fetches the weights, whichever of their usual names they have.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::File`], with the [`Fault`].
+    pub fn weights(&self, repository: &Repository, progress: &mut dyn FnMut(Progress)) -> Result<HubFile, HubError> {
+        let [first, second] = WEIGHTS;
+        let fetched = match self.fetch(repository, first, MAX_WEIGHTS_BYTES, progress) {
+            Err(Fault::NoFile { .. }) => match self.fetch(repository, second, MAX_WEIGHTS_BYTES, progress) {
+                Err(Fault::NoFile { .. }) => Err((first, Fault::NoWeights { other: second })),
+                result => result.map_err(|fault| (second, fault)),
+            },
+            result => result.map_err(|fault| (first, fault)),
+        };
+        fetched.map_err(|(file, fault)| about(repository, file, fault))
+    }
+
+    /// Fetches and reads timm's description of the model, which a repository may lack.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::File`] if it is there and cannot be had, [`HubError::Config`] if it cannot be meant.
+    pub fn config(&self, repository: &Repository) -> Result<Option<PretrainedConfig>, HubError> {
+        let file = match self.fetch(repository, CONFIG, MAX_CONFIG_BYTES, &mut |_| {}) {
+            Err(Fault::NoFile { .. }) => return Ok(None),
+            result => result.map_err(|fault| about(repository, CONFIG, fault))?,
+        };
+        let json = fs_err::read(&file.path).map_err(|error| about(repository, CONFIG, error.into()))?;
+        match PretrainedConfig::parse(&json) {
+            Ok(config) => Ok(Some(config)),
+            Err(fault) => Err(HubError::Config { repository: repository.clone(), path: file.path, fault }),
+        }
+    }
+
+    fn fetch(
+        &self,
+        repository: &Repository,
+        file: &str,
+        max_bytes: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<HubFile, Fault> {
+        if let Some(reason) = path_fault(file) {
+            return Err(Fault::Name { reason });
+        }
+        let revision = repository.revision();
+        let cache = Cache::new(&self.settings.cache, repository);
+        let cached = cache.commit(revision).and_then(|commit| Some((cache.find(&commit, file)?, commit)));
+        let is_cached = cached.is_some();
+        // A commit never changes.
+        if let Some((path, commit)) = cached
+            && is_commit(revision)
+        {
+            return Ok(HubFile { path, commit, note: None });
+        }
+        if self.settings.offline {
+            return from_cache(&cache, repository, file, Fault::Offline { cache: self.settings.cache.clone() });
+        }
+        let metadata = match self.client.metadata(repository, file, !is_cached) {
+            Err(fault @ Fault::Unavailable { .. }) => return from_cache(&cache, repository, file, fault),
+            Err(Fault::NoFile { commit }) => {
+                // For a time without a connection; a cache that may only be read does without.
+                if let Some(commit) = &commit {
+                    drop(cache.note_absence(commit, file).and_then(|()| cache.refer(revision, commit)));
+                }
+                return Err(Fault::NoFile { commit });
+            }
+            metadata => metadata?,
+        };
+        if metadata.size > max_bytes {
+            return Err(Fault::TooLarge { bytes: metadata.size, max_bytes });
+        }
+        if cache.is_current(&metadata, file) {
+            // A cache that may only be read serves all the same.
+            drop(cache.refer(revision, &metadata.commit));
+        } else {
+            self.update(&cache, repository, file, &metadata, progress)?;
+            cache.refer(revision, &metadata.commit)?;
+        }
+        Ok(HubFile { path: cache.snapshot(&metadata.commit, file), commit: metadata.commit, note: None })
+    }
+
+    /// Brings a file into the cache, while other processes that want the same one wait.
+    fn update(
+        &self,
+        cache: &Cache,
+        repository: &Repository,
+        file: &str,
+        metadata: &Metadata,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Fault> {
+        let (etag, total) = (metadata.etag.as_str(), metadata.size);
+        let _held = cache.lock(etag, |cache| progress(Progress { bytes: cache.partial_bytes(etag), total }))?;
+        if !cache.has_blob(metadata) {
+            // By its commit, so that the branch may move on meanwhile.
+            let url = self.client.url(repository.id(), &metadata.commit, file);
+            let mut partial = cache.open_partial(etag)?;
+            // What a crash has left is gone on with only where the checksum tells whether it is good.
+            if !is_sha256(etag) {
+                partial.set_len(0)?;
+            }
+            let downloaded = self.client.download(&url, &mut partial, total, progress);
+            match downloaded.and_then(|()| check(&mut partial, etag)) {
+                Err(fault @ Fault::Damaged { .. }) => {
+                    drop(partial);
+                    cache.remove_partial(etag)?;
+                    return Err(fault);
+                }
+                result => result?,
+            }
+            cache.keep_partial(etag, partial)?;
+        }
+        Ok(cache.link(metadata, file)?)
+    }
+}
+
+/// The cache's answer where the hub gives none: its copy, or that there is no such file. Else the fault stands.
+fn from_cache(cache: &Cache, repository: &Repository, file: &str, fault: Fault) -> Result<HubFile, Fault> {
+    let Some(commit) = cache.commit(repository.revision()) else { return Err(fault) };
+    match cache.find(&commit, file) {
+        Some(path) => {
+            let why = match &fault {
+                Fault::Unavailable { reason, .. } => reason,
+                _ => "`HF_HUB_OFFLINE` is set",
+            };
+            let note = format!("`{file}` of `{repository}` is from the cache, commit {commit:.7}: {why}");
+            Ok(HubFile { path, commit, note: Some(note) })
+        }
+        None if cache.is_absent(&commit, file) => Err(Fault::NoFile { commit: Some(commit) }),
+        None => Err(fault),
+    }
+}
+
+fn about(repository: &Repository, file: &str, fault: Fault) -> HubError {
+    HubError::File { repository: repository.clone(), file: file.escape_debug().to_string(), fault: Box::new(fault) }
+}
+
+fn is_sha256(etag: &str) -> bool {
+    etag.len() == SHA256_DIGITS
+}
+
+/// Compares what is on the disk with an ETag that is a SHA-256. A small file's ETag is the SHA-1 of its git blob; of such a file
+/// the length alone is checked.
+fn check(file: &mut fs_err::File, etag: &str) -> Result<(), Fault> {
+    if !is_sha256(etag) {
+        return Ok(());
+    }
+    file.rewind()?;
+    let mut hash = hmac_sha256::Hash::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hash.update(&buffer[..count]),
+        }
+    }
+    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == etag {
+        return Ok(());
+    }
+    Err(Fault::Damaged { reason: format!("its SHA-256 is `{etag}`, but what was downloaded has `{found}`") })
+}
