@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_lonely_far_value_is_clipped_and_an_even_spread_is_not() {
         let even: Vec<f32> = (0..10_000).map(|at| at as f32 / 10_000.0).collect();
-        let mut lonely: Vec<f32> = (0..100_000).map(|at| at as f32 / 100_000.0).collect();
+        let mut lonely: Vec<f32> = (0..1_000_000).map(|at| at as f32 / 1e6).collect();
         lonely.push(5.0);
         let range = |values: &[f32]| {
             let mut observed = Observed::new();
