@@ -120,23 +120,32 @@ fn text(exported: &Exported) -> String {
     let Comparison { runtime, num_images, largest_difference, largest_score, same_top1, .. } = comparison;
     let opset = opset.map_or(String::new(), |opset| format!(", operators of version {opset}"));
     let mut text = format!(
-        "{}: {:.1} MB{opset}\nchecked by {runtime} on {num_images} images: scores differ by at most {largest_difference:.1e} where the \
-         largest is {largest_score:.1}; the first class is the same on {same_top1}",
+        "{}: {:.1} MB{opset}\nchecked by {runtime} on {num_images} images: ",
         path.display(),
-        *bytes as f64 / 1e6,
+        *bytes as f64 / 1e6
     );
-    if let Some(quantization) = quantization {
-        let percent = |share: f64| format!("{:.2} %", share * 100.0);
-        let _ = write!(
-            text,
-            "\ntop-1 on {} images: {} in 32-bit floating point, {} in 8 bits, {} with depthwise convolutions in floating point\n\
-             depthwise convolutions are {} in the file",
-            quantization.num_images,
-            percent(quantization.top1_f32),
-            percent(quantization.top1_int8),
-            percent(quantization.top1_int8_depthwise_f32),
-            if quantization.depthwise_int8 { "in 8 bits" } else { "in floating point" },
-        );
+    match quantization {
+        None => {
+            let _ = write!(
+                text,
+                "scores differ by at most {largest_difference:.1e} where the largest is {largest_score:.1}; the first class is the \
+                 same on {same_top1}"
+            );
+        }
+        Some(quantization) => {
+            let percent = |share: f64| format!("{:.2} %", share * 100.0);
+            let _ = write!(
+                text,
+                "the first class is the same on {same_top1}\n\
+                 top-1 on {} images: {} in 32-bit floating point, {} in 8 bits, {} with depthwise convolutions in floating point\n\
+                 depthwise convolutions are {} in the file",
+                quantization.num_images,
+                percent(quantization.top1_f32),
+                percent(quantization.top1_int8),
+                percent(quantization.top1_int8_depthwise_f32),
+                if quantization.depthwise_int8 { "in 8 bits" } else { "in floating point" },
+            );
+        }
     }
     text
 }
