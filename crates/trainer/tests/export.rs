@@ -1,6 +1,9 @@
 //! Exported files through the binary, and through the readers of others: tract, which every export runs, and onnxruntime, where
 //! `GHOSTNET_PYTHON` names a Python that has the packages `onnx`, `onnxruntime` and `pillow` (`python3` is tried without it).
 
+#[path = "../../ghostnet/tests/hash_rule/mod.rs"]
+#[expect(dead_code, reason = "the program makes the inputs itself")]
+mod hash_rule;
 mod scene;
 
 use std::path::Path;
@@ -114,6 +117,29 @@ fn exported_onnx_gives_our_scores_in_tract_and_in_onnxruntime() {
         assert!(comparison["largest_difference"].as_f64().expect("a number") <= 1e-5, "{args:?}: {comparison}");
         assert_eq!(comparison["same_top1"], comparison["num_images"]);
         onnxruntime(&scene, &["scores", "model.onnx", "reference.json"]);
+    }
+}
+
+#[test]
+fn the_other_lineage_and_another_stem_are_exported_as_they_are() {
+    let scene = Scene::new();
+    for changes in
+        [&["--set", "model.variant=ghostnet_paddle"][..], &["--set", "model.stem_stride=1", "--set", "model.width=0.5"]]
+    {
+        scene.train("run", &[changes, &["--fresh", "--set", "train.total={steps=3}", "--set", "schedule={}"]].concat());
+        for file in ["model.onnx", "folded.safetensors"] {
+            let report = export(&scene, &[file, "--fold"]);
+            assert!(
+                report["comparison"]["largest_difference"].as_f64().expect("a number") <= 1e-5,
+                "{changes:?} {file}"
+            );
+        }
+        assert!(scene.run(&["verify", "run", "--write", "reference.json"]).status.success());
+        onnxruntime(&scene, &["scores", "model.onnx", "reference.json"]);
+        let (expected, found) = (predict(&scene, "run", &PHOTOS), predict(&scene, "model.onnx", &PHOTOS));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_near("tract", &probabilities(found), &probabilities(expected), 1e-5);
+        }
     }
 }
 
@@ -250,4 +276,22 @@ fn a_network_is_verified_against_numbers_and_the_first_stage_that_differs_is_nam
         r#"{"eval": [{"shape": [1, 3, 32, 32], "logits": [], "stages": [{"name": "conv", "shape": [], "mean": 0, "abs_mean": 0}]}]}"#,
     );
     assert_snapshot!("refused_references", exchanges);
+}
+
+/// The numbers that PyTorch and timm computed, for weights that come from a rule and are written as timm would.
+#[test]
+fn the_published_networks_are_verified_through_the_program() {
+    let scene = Scene::empty();
+    for (width, name) in [(0.5, "ghostnet_050"), (1.0, "ghostnet_100"), (1.3, "ghostnet_130")] {
+        let network = ghostnet::GhostNetConfig::new(10).with_width(width).init(&burn::tensor::Device::flex());
+        let state = hash_rule::fill(network.state(0)).into_iter().map(|tensor| (tensor.name, tensor.data));
+        let bytes = trainer::weights::encode(&state.collect::<Vec<_>>(), None).expect("tensors");
+        scene.write("weights.safetensors", bytes);
+        let fixture = format!("{}/../ghostnet/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let output = scene.run(&["verify", "weights.safetensors", "--against", &fixture, "--format", "json"]);
+        let verified: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(verified["agrees"], true, "{verified}");
+        // Six inputs with twelve stages and the scores, and two sums of the weights.
+        assert_eq!(verified["differences"].as_array().expect("differences").len(), 6 * 13 + 2);
+    }
 }
