@@ -23,10 +23,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use imageset::Interpolation;
 
 use crate::device::DeviceChoice;
-use crate::hub::{Hub, Repository};
+use crate::hub::{Hub, HubError, Repository};
 use crate::import::{Hints, Preparation};
 use crate::interrupt::EXIT_INTERRUPTED;
-use crate::model_source::{NoData, OpenedModel};
+use crate::model_source::{NoData, NotForeign, OpenedModel};
 use crate::observe::Output;
 use crate::plan::Unfit;
 use crate::recipe::RecipeError;
@@ -146,10 +146,10 @@ struct HintArgs {
     #[arg(long, value_enum, value_name = "FILTER")]
     interpolation: Option<Filter>,
     /// The central square's side as a part of the resized image's shorter side [default: 0.875]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     crop_pct: Option<f64>,
     /// Height and width of that square, pixels [default: 224]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     image_size: Option<u32>,
 }
 
@@ -169,6 +169,12 @@ impl From<Filter> for Interpolation {
             Filter::Nearest => Self::Nearest,
         }
     }
+}
+
+/// Above 0, at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "it is no number".to_string())?;
+    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err("it must be above 0 and at most 1".to_string()) }
 }
 
 impl HintArgs {
@@ -197,8 +203,9 @@ fn class_names(path: &Path) -> anyhow::Result<Vec<String>> {
 /// cache, after they were downloaded if need be, with their description beside them.
 fn locate(name: PathBuf, global: GlobalArgs, output: &Output) -> anyhow::Result<PathBuf> {
     let Some(repository) = name.to_str().and_then(|name| name.strip_prefix("hf:")) else { return Ok(name) };
-    let repository: Repository = repository.parse()?;
-    let hub = Hub::from_environment()?;
+    let usage = |error: HubError| UsageError(error.to_string());
+    let repository: Repository = repository.parse().map_err(usage)?;
+    let hub = Hub::from_environment().map_err(usage)?;
     let bar = (!global.no_progress && !global.quiet).then(|| output.bytes_bar(&repository.to_string()));
     let weights = hub.weights(&repository, &mut |progress| {
         if let Some(bar) = &bar {
@@ -281,6 +288,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = |cause: &(dyn std::error::Error + 'static)| {
         cause.is::<UsageError>()
             || cause.is::<NoData>()
+            || cause.is::<NotForeign>()
             || cause.is::<RecipeError>()
             || cause.is::<RecipeChanged>()
             || cause.is::<Unfit>()

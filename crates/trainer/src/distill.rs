@@ -37,7 +37,8 @@ impl Teacher {
             };
             bail!(
                 "the teacher in `{}` is for other classes: {difference}\n\n\
-                 hint: train the teacher on the same class folders",
+                 hint: train the teacher on the same class folders, or name the classes of weights of another program with \
+                 `ghostnet import --classes`",
                 path.display()
             );
         }

@@ -1,9 +1,10 @@
 //! A trained network as a file for other programs: safetensors, which timm and all that speak PyTorch read, and ONNX, which the runtimes of
-//! phones, browsers and servers read. Before a file is in place it is read back, run, and compared with the network that it came from.
+//! phones, browsers and servers read. Before a file is put in place it is read as others read it, run, and compared with the network.
 //!
 //! There is no writer of ONNX among burn's crates, only a reader, so the graph is built here and written with a library for protocol
 //! buffers.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,7 +16,7 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::fold::fold;
-use crate::run_directory::replace_checked;
+use crate::run_directory::replace;
 use crate::weights::{self, ModelCard, ModelFile};
 
 mod compare;
@@ -99,6 +100,14 @@ pub struct OnnxOptions {
     pub with_preprocessing: bool,
 }
 
+impl OnnxOptions {
+    /// Versions of the operators that such a graph can be written with.
+    pub fn opsets(self) -> RangeInclusive<i64> {
+        let least = if self.with_preprocessing { preprocessing::MIN_OPSET } else { OPSETS[0].0 };
+        least..=OPSETS[OPSETS.len() - 1].0
+    }
+}
+
 /// A file that was written.
 #[derive(Debug, Clone, Serialize)]
 pub struct Exported {
@@ -131,7 +140,7 @@ impl OnnxFile {
         let model = proto::Model::decode(bytes).ok()?;
         let card = &model.metadata.iter().find(|entry| entry.key == CARD_KEY)?.value;
         let takes_pictures = model.graph?.inputs.first()?.name == PICTURES;
-        Some(Self { card: serde_json::from_str(card).ok()?, takes_pictures })
+        Some(Self { card: ModelCard::parse(card).ok()?, takes_pictures })
     }
 }
 
@@ -143,7 +152,18 @@ const CARD_KEY: &str = "ghostnet";
 pub struct Exporter {
     model: GhostNet,
     card: ModelCard,
+    /// Whether it came from a folded file.
+    is_folded: bool,
     device: Device,
+}
+
+/// Puts a file in place, and reads it back.
+fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    replace(path, bytes)?;
+    if fs_err::read(path)? != bytes {
+        bail!("what was written reads otherwise\n\nhint: the disk may be damaged");
+    }
+    Ok(())
 }
 
 impl Exporter {
@@ -151,7 +171,8 @@ impl Exporter {
     pub fn new(file: ModelFile) -> anyhow::Result<Self> {
         let device = Device::flex();
         let (model, card) = file.into_model(&device)?;
-        Ok(Self { model: model.valid(), card, device })
+        let is_folded = card.folded;
+        Ok(Self { model: model.valid(), card, is_folded, device })
     }
 
     fn state(&self, folded: bool) -> Vec<NamedTensor> {
@@ -162,6 +183,12 @@ impl Exporter {
     /// Writes safetensors with timm's names, class names and preprocessing in its metadata.
     pub fn safetensors(&self, path: &Path, options: SafetensorsOptions) -> anyhow::Result<Exported> {
         let SafetensorsOptions { fold, precision } = options;
+        if self.is_folded && !fold {
+            bail!(
+                "the batch norms of this network are folded already, and cannot be had back\n\n\
+                 hint: export with `--fold`, or start from the checkpoint"
+            );
+        }
         let card = ModelCard { folded: fold, ..self.card.clone() };
         let tensors: Vec<(String, TensorData)> = self
             .state(fold)
@@ -172,18 +199,14 @@ impl Exporter {
             })
             .collect();
         let bytes = weights::encode(&tensors, Some(&card)).map_err(anyhow::Error::msg)?;
-        let mut comparison = None;
-        replace_checked(path, &bytes, |written| {
-            let (model, _) = ModelFile::read(written)?.into_model(&self.device)?;
-            let mut scores = Scores::new("this program");
-            for images in self.images()? {
-                let found = model.forward(images.clone()).into_data().iter().collect::<Vec<f32>>();
-                scores.add(&self.scores(images), &found);
-            }
-            comparison = Some(scores.within(precision.tolerance(fold))?);
-            Ok::<_, anyhow::Error>(())
-        })?;
-        let comparison = comparison.context("the file was not compared")?;
+        let (model, _) = ModelFile::parse(path, &bytes)?.into_model(&self.device)?;
+        let mut scores = Scores::new("this program");
+        for images in self.images()? {
+            let found = model.forward(images.clone()).into_data().iter().collect::<Vec<f32>>();
+            scores.add(&self.scores(images), &found);
+        }
+        let comparison = scores.within(precision.tolerance(fold))?;
+        put(path, &bytes)?;
         Ok(Exported { path: path.to_path_buf(), bytes: bytes.len(), opset: None, comparison, quantization: None })
     }
 
@@ -191,29 +214,21 @@ impl Exporter {
     pub fn onnx(&self, path: &Path, options: OnnxOptions) -> anyhow::Result<Exported> {
         let (opset, model) = self.onnx_model(options)?;
         let bytes = model.encode_to_vec();
-        let mut comparison = None;
-        replace_checked(path, &bytes, |written| {
-            comparison = Some(if options.with_preprocessing {
-                self.picture_scores(written)?.within(PICTURE_TOLERANCE)?
-            } else {
-                self.image_scores(written)?.within(ONNX_TOLERANCE)?
-            });
-            Ok::<_, anyhow::Error>(())
-        })?;
-        let comparison = comparison.context("the file was not compared")?;
+        let comparison = if options.with_preprocessing {
+            self.picture_scores(&bytes)?.within(PICTURE_TOLERANCE)?
+        } else {
+            self.image_scores(&bytes)?.within(ONNX_TOLERANCE)?
+        };
+        put(path, &bytes)?;
         let (path, bytes) = (path.to_path_buf(), bytes.len());
         Ok(Exported { path, bytes, opset: Some(opset), comparison, quantization: None })
     }
 
     fn onnx_model(&self, options: OnnxOptions) -> anyhow::Result<(i64, proto::Model)> {
         let OnnxOptions { fold, opset, dynamic_batch, with_preprocessing } = options;
-        let least = if with_preprocessing { preprocessing::MIN_OPSET } else { OPSETS[0].0 };
-        let opset = opset.unwrap_or(DEFAULT_OPSET.max(least));
-        let Some((_, ir_version)) = OPSETS.into_iter().find(|(known, _)| *known == opset && *known >= least) else {
-            let last = OPSETS[OPSETS.len() - 1].0;
-            let reason = if with_preprocessing { " with the preprocessing in the graph" } else { "" };
-            bail!("operators of version {opset} are not written{reason}; versions {least} to {last} are");
-        };
+        let opset = opset.unwrap_or(DEFAULT_OPSET.max(*options.opsets().start()));
+        let (_, ir_version) =
+            OPSETS.into_iter().find(|(known, _)| *known == opset).context("a version of the operators")?;
         let mut graph = Graph::default();
         let size = self.card.image_size;
         let batch = if dynamic_batch { Side::Named("batch") } else { Side::Fixed(1) };

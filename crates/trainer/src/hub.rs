@@ -109,6 +109,10 @@ impl Hub {
                 Err(Fault::NoFile { .. }) => Err((first, Fault::NoWeights { other: second })),
                 result => result.map_err(|fault| (second, fault)),
             },
+            // Without a connection the cache may have the one of the other name.
+            Err(fault @ (Fault::Offline { .. } | Fault::Unavailable { .. })) => {
+                self.fetch(repository, second, MAX_WEIGHTS_BYTES, progress).map_err(|_| (first, fault))
+            }
             result => result.map_err(|fault| (first, fault)),
         };
         fetched.map_err(|(file, fault)| about(repository, file, fault))
@@ -121,7 +125,8 @@ impl Hub {
     /// [`HubError::File`] if it is there and cannot be had, [`HubError::Config`] if it cannot be meant.
     pub fn config(&self, repository: &Repository) -> Result<Option<PretrainedConfig>, HubError> {
         let file = match self.fetch(repository, CONFIG, MAX_CONFIG_BYTES, &mut |_| {}) {
-            Err(Fault::NoFile { .. }) => return Ok(None),
+            // Nor is it known without a connection, if the cache has none.
+            Err(Fault::NoFile { .. } | Fault::Offline { .. } | Fault::Unavailable { .. }) => return Ok(None),
             result => result.map_err(|fault| about(repository, CONFIG, fault))?,
         };
         let json = fs_err::read(&file.path).map_err(|error| about(repository, CONFIG, error.into()))?;

@@ -32,6 +32,12 @@ pub struct Hints {
 }
 
 impl Hints {
+    /// Whether they say nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self { key, classes, preparation, partial } = self;
+        key.is_none() && classes.is_none() && *preparation == Preparation::default() && !partial
+    }
+
     /// What is not said here, as `other` says it.
     pub fn or(self, other: Self) -> Self {
         let (ours, theirs) = (self.preparation, other.preparation);
@@ -157,7 +163,8 @@ fn class_names(
     match given {
         Some(classes) if classes.len() != num_classes => {
             bail!(
-                "{} class names are given, and the network in `{}` has {num_classes} classes",
+                "{} class names are given, in `--classes` or in a `config.json` beside the file, and the network in `{}` has \
+                 {num_classes} classes",
                 classes.len(),
                 path.display()
             )

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use imageset::{DataSet, Interpolation, OpenOptions, SourceKind};
 
 use crate::batch::Normalization;
@@ -40,21 +40,39 @@ pub struct NoData {
     pub model: PathBuf,
 }
 
+/// Options for weights of other programs were given for a file that says everything itself.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{model}` was written by this program and says how it is to be used\n\n\
+     hint: leave out `--classes`, `--key`, `--interpolation`, `--crop-pct` and `--image-size`"
+)]
+pub struct NotForeign {
+    /// The file.
+    pub model: PathBuf,
+}
+
+/// Longer files are no weights of a network that is built here.
+const MAX_BYTES: u64 = 4 << 30;
+
 impl FoundModel {
     /// Finds and reads the file: of a run the best checkpoint, of a checkpoint the average of its weights, where there is one.
     pub fn read(name: &Path) -> anyhow::Result<Self> {
         let path = find_model(name)?;
+        let length = fs_err::metadata(&path)?.len();
+        if length > MAX_BYTES {
+            bail!("`{}` has {length} bytes, and no file of weights has more than {MAX_BYTES}", path.display());
+        }
         let bytes = fs_err::read(&path)?;
         Ok(Self { path, bytes })
     }
 
     /// What the file says of itself, if it is ONNX that was exported here.
     pub fn onnx(&self) -> Option<OnnxFile> {
-        self.path
-            .extension()
-            .is_some_and(|extension| extension == "onnx")
-            .then(|| OnnxFile::parse(&self.bytes))
-            .flatten()
+        self.is_onnx().then(|| OnnxFile::parse(&self.bytes)).flatten()
+    }
+
+    fn is_onnx(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
     }
 
     /// The bytes alone.
@@ -69,8 +87,19 @@ impl FoundModel {
 
     /// Takes the file as one that was written here, or, with `hints`, as weights of another program.
     pub fn open(self, hints: Hints) -> anyhow::Result<OpenedModel> {
+        if self.is_onnx() {
+            bail!(
+                "`{}` is an ONNX file, and {}",
+                self.path.display(),
+                match self.onnx() {
+                    Some(_) => "only `predict` runs those",
+                    None => "was not written by `ghostnet export`, or not by this version",
+                }
+            );
+        }
         match ModelFile::parse(&self.path, &self.bytes) {
             Err(WeightsError::NoCard { .. } | WeightsError::Damaged { .. }) => self.import(hints),
+            Ok(_) if !hints.is_empty() => Err(NotForeign { model: self.path }.into()),
             file => Ok(OpenedModel { file: file?, path: self.path, notes: Vec::new() }),
         }
     }
@@ -78,6 +107,12 @@ impl FoundModel {
     /// Takes the file as weights of another program. What `hints` leave open is taken from timm's description, if it lies beside the file.
     pub fn import(self, hints: Hints) -> anyhow::Result<OpenedModel> {
         let Self { path, bytes } = self;
+        if ModelFile::parse(&path, &bytes).is_ok() {
+            bail!(
+                "`{}` is a model file of this program already\n\nhint: use it as it is; `ghostnet export` makes other files of it",
+                path.display()
+            );
+        }
         let description = path.with_file_name(DESCRIPTION);
         let described = described(&description)?;
         let is_described = described.is_some();

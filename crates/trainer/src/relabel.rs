@@ -7,12 +7,24 @@ use imageset::{EncodedImage, ImageSource, SourceError};
 
 /// A class of the data that the model was not trained on.
 #[derive(Debug, thiserror::Error)]
-#[error("class `{class}` of the data is not known to the model, whose classes are `{}`", .known.join("`, `"))]
+#[error(
+    "class `{class}` of the data is not known to the model, whose classes are {}\n\n\
+     hint: weights of another program may lack names: give them with `--classes`",
+    shown(known)
+)]
 pub struct UnknownClass {
     /// The class.
     pub class: String,
     /// The model's classes.
     pub known: Vec<String>,
+}
+
+/// The names, or the first of many.
+fn shown(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let first: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    if more > 0 { format!("{} and {more} more", first.join(", ")) } else { first.join(", ") }
 }
 
 /// A split with the labels of a model.

@@ -163,25 +163,16 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Writes any file so that a reader, or a crash, finds the old or the new contents, never a part.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace_checked(path, bytes, |_| Ok(()))
-}
-
-/// [`replace`], if `check` finds the file good that is about to be put in place; it gets the path where it lies until then.
-pub fn replace_checked<E: From<std::io::Error>>(
-    path: &Path,
-    bytes: &[u8],
-    check: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
-    let temporary = path.with_added_extension("tmp");
-    let write = || -> Result<(), E> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.tmp"));
+    let write = || -> std::io::Result<()> {
         let mut file = fs_err::File::create(&temporary)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.sync_all()?;
-        check(&temporary)?;
         fs_err::rename(&temporary, path)?;
         // The parent of a bare name is the empty path, which cannot be opened.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Ok(sync_directory(parent.unwrap_or(Path::new(".")))?)
+        sync_directory(parent.unwrap_or(Path::new(".")))
     };
     write().inspect_err(|_| drop(fs_err::remove_file(&temporary)))
 }

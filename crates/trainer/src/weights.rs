@@ -17,6 +17,10 @@ use crate::recipe::Variant;
 /// Key of the card in the metadata. It is the only key: safetensors writes several in no fixed order.
 const CARD_KEY: &str = "ghostnet";
 
+/// Larger widths and images are taken for damage.
+const MAX_WIDTH: f64 = 64.0;
+const MAX_IMAGE_SIZE: u32 = 16_384;
+
 /// Everything but the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
@@ -61,6 +65,34 @@ pub struct ModelCard {
 impl ModelCard {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
+
+    /// Reads a card as it stands in a file, or says what is wrong with it.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let version = serde_json::from_str::<serde_json::Value>(json)
+            .ok()
+            .and_then(|card| card.get("card_version")?.as_u64())
+            .ok_or_else(|| "it has no `card_version`".to_string())?;
+        if version > u64::from(Self::VERSION) {
+            return Err(format!("it has version {version} and this program reads up to {}", Self::VERSION));
+        }
+        let card: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let Self { width, stem_stride, image_size, normalization, .. } = &card;
+        let is_sound = (0.0..=MAX_WIDTH).contains(width)
+            && *width > 0.0
+            && (1..=2).contains(stem_stride)
+            && (1..=MAX_IMAGE_SIZE).contains(image_size)
+            && normalization.std.iter().all(|std| *std > 0.0 && std.is_finite())
+            && !card.classes.is_empty();
+        if !is_sound {
+            return Err(format!(
+                "it describes no network that can be used: width {width}, stem stride {stem_stride}, images of {image_size} pixels, std \
+                 {:?}, {} classes",
+                normalization.std,
+                card.classes.len()
+            ));
+        }
+        Ok(card)
+    }
 
     /// The network that the card describes.
     pub fn config(&self) -> GhostNetConfig {
@@ -127,7 +159,12 @@ pub fn encode(tensors: &[(String, TensorData)], card: Option<&ModelCard>) -> Res
         .map(|(name, data)| {
             let dtype = match data.dtype() {
                 DType::F32 | DType::F16 | DType::BF16 if data.iter::<f32>().any(|value| !value.is_finite()) => {
-                    return Err(format!("tensor `{name}` holds values that are not finite in {:?}", data.dtype()));
+                    let hint =
+                        if data.dtype() == DType::F16 { "\n\nhint: `--dtype bf16` takes larger values" } else { "" };
+                    return Err(format!(
+                        "tensor `{name}` holds values that are not finite in {:?}{hint}",
+                        data.dtype()
+                    ));
                 }
                 DType::F32 => Dtype::F32,
                 DType::F16 => Dtype::F16,
@@ -220,16 +257,7 @@ impl ModelFile {
             .as_ref()
             .and_then(|metadata| metadata.get(CARD_KEY))
             .ok_or_else(|| WeightsError::NoCard { path: path.to_path_buf() })?;
-        let unreadable = |reason: String| WeightsError::Card { path: path.to_path_buf(), reason };
-        let version = serde_json::from_str::<serde_json::Value>(card)
-            .ok()
-            .and_then(|card| card.get("card_version")?.as_u64())
-            .ok_or_else(|| unreadable("it has no `card_version`".to_string()))?;
-        if version > u64::from(ModelCard::VERSION) {
-            let reason = format!("it has version {version} and this program reads up to {}", ModelCard::VERSION);
-            return Err(unreadable(reason));
-        }
-        let card: ModelCard = serde_json::from_str(card).map_err(|error| unreadable(error.to_string()))?;
+        let card = ModelCard::parse(card).map_err(|reason| WeightsError::Card { path: path.to_path_buf(), reason })?;
         let tensors = decode(path, bytes)?.into_iter().map(|(name, data)| NamedTensor { name, data }).collect();
         Ok(Self { path: path.to_path_buf(), card, tensors })
     }

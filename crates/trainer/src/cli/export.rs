@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueHint};
 
 use super::{DataArgs, FormatArgs, GlobalArgs, HintArgs, UsageError, locate, tell_notes};
-use crate::export::{Comparison, Exported, Exporter, OnnxOptions, Precision, SafetensorsOptions};
+use crate::export::{Comparison, Exported, Exporter, OnnxOptions, Precision, Quantization, SafetensorsOptions};
 use crate::model_source::FoundModel;
 use crate::observe::Output;
 
@@ -75,12 +75,29 @@ impl ExportArgs {
                 Ok(Kind::Safetensors(SafetensorsOptions { fold, precision }))
             }
             Some("onnx") if self.dtype.is_some() => only("--dtype", "safetensors"),
-            Some("onnx") => Ok(Kind::Onnx(OnnxOptions {
-                fold: self.fold.unwrap_or(true),
-                opset: self.opset,
-                dynamic_batch: self.dynamic_batch,
-                with_preprocessing: self.with_preprocessing,
-            })),
+            Some("onnx") => {
+                let options = OnnxOptions {
+                    fold: self.fold.unwrap_or(true),
+                    opset: self.opset,
+                    dynamic_batch: self.dynamic_batch,
+                    with_preprocessing: self.with_preprocessing,
+                };
+                let known = options.opsets();
+                if let Some(opset) = self.opset.filter(|opset| !known.contains(opset)) {
+                    let with = if self.with_preprocessing { " with the preprocessing in the graph" } else { "" };
+                    return Err(UsageError(format!(
+                        "`--opset` is {opset}, and must be {} to {}{with}",
+                        known.start(),
+                        known.end()
+                    ))
+                    .into());
+                }
+                if self.int8 && !options.fold {
+                    let message = "`--int8` needs batch norms that are folded: leave `--fold=false` out";
+                    return Err(UsageError(message.to_string()).into());
+                }
+                Ok(Kind::Onnx(options))
+            }
             _ => Err(UsageError(format!(
                 "what to write is not known from the name `{}`\n\nhint: let it end in `.safetensors` or `.onnx`",
                 self.out.display()
@@ -92,6 +109,13 @@ impl ExportArgs {
 
 pub(super) fn run(args: ExportArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let kind = args.kind()?;
+    if args.data.data.is_some() && !args.int8 {
+        return Err(UsageError("`--data` is for `--int8`, which looks at images".to_string()).into());
+    }
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("there is no folder `{}` to write into", folder.display());
+    }
     let found = FoundModel::read(&locate(args.model.clone(), global, output)?)?;
     if args.out.exists() && args.out.canonicalize().ok() == found.path.canonicalize().ok() {
         bail!("the file would take the place of `{}`, which it is made of", found.path.display());
@@ -111,9 +135,19 @@ pub(super) fn run(args: ExportArgs, global: GlobalArgs, output: &Output) -> anyh
         (Kind::Onnx(options), Some(data)) => exporter.onnx_int8(&args.out, options, &data, &progress),
     }
     .with_context(|| format!("cannot write `{}`", args.out.display()))?;
+    let lost = exported.quantization.as_ref().map_or(0.0, Quantization::lost);
+    if lost > MUCH_LOST {
+        output.line(&format!(
+            "warning: 8 bits cost {:.1} points of top-1 accuracy\n\nhint: more or other images in `--data` may give better ranges",
+            lost * 100.0
+        ));
+    }
     args.format.print(&exported, text)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// Accuracy whose loss the user should not overlook.
+const MUCH_LOST: f64 = 0.05;
 
 fn text(exported: &Exported) -> String {
     let Exported { path, bytes, opset, comparison, quantization } = exported;

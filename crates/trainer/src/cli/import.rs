@@ -1,7 +1,8 @@
 //! `ghostnet import`
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -43,13 +44,29 @@ struct Written {
     notes: Vec<String>,
 }
 
+/// The name of the file, or of the repository, in the current folder.
+fn default_out(name: &Path) -> PathBuf {
+    let last = name.file_name().unwrap_or(OsStr::new("weights")).to_string_lossy();
+    match name.to_str().is_some_and(|name| name.starts_with("hf:")) {
+        true => PathBuf::from(format!("{}.safetensors", last.split('@').next().unwrap_or_default())),
+        false => Path::new(&*last).with_extension("safetensors"),
+    }
+}
+
 pub(super) fn run(args: ImportArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    let name = args.file.clone();
     let file = locate(args.file, global, output)?;
     let imported = FoundModel::read(&file)?.import(Hints { partial: args.partial, ..args.hints.read()? })?;
-    let out = args.out.unwrap_or_else(|| {
-        let name = file.file_name().map_or_else(|| PathBuf::from("weights"), PathBuf::from);
-        name.with_extension("safetensors")
-    });
+    let out = match args.out {
+        Some(out) => out,
+        None => {
+            let out = default_out(&name);
+            if out.exists() {
+                bail!("`{}` is there already\n\nhint: name it, or another, with `-o`", out.display());
+            }
+            out
+        }
+    };
     if out.exists() && out.canonicalize().ok() == file.canonicalize().ok() {
         bail!("the model file would take the place of `{}`\n\nhint: name another with `-o`", file.display());
     }

@@ -9,8 +9,10 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use imageset::RgbImage;
 
-use super::{DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, describe, locate, tell_notes};
-use crate::device;
+use super::{
+    DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, UsageError, describe, locate, tell_notes,
+};
+use crate::device::{self, DeviceChoice};
 use crate::model_source::FoundModel;
 use crate::observe::Output;
 use crate::predict::{Prediction, Predictor};
@@ -62,6 +64,9 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
 fn predictor(args: &PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<Predictor> {
     let found = FoundModel::read(&locate(args.model.clone(), global, output)?)?;
     if let Some(onnx) = found.onnx() {
+        if !matches!(args.device.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
+            return Err(UsageError("ONNX files are run on the CPU: leave `--device` out".to_string()).into());
+        }
         return Predictor::onnx(onnx, found.into_bytes());
     }
     let opened = found.open(args.hints.read()?)?;

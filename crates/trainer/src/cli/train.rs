@@ -27,8 +27,7 @@ pub(super) struct TrainArgs {
     /// hf:OWNER/NAME
     #[arg(long, value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
     weights: Option<PathBuf>,
-    /// Learn from another network too: a run (its best checkpoint), a checkpoint, a model file, weights of timm or PyTorch, or
-    /// hf:OWNER/NAME
+    /// Learn from another network too, one for the same classes: a run (its best checkpoint), a checkpoint, or a model file
     #[arg(long, value_name = "TEACHER", value_hint = ValueHint::AnyPath)]
     teacher: Option<PathBuf>,
     /// Where the run goes; a run that is there goes on [default: runs/RECIPE]

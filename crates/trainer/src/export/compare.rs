@@ -1,7 +1,5 @@
 //! What a written file gives beside what the network gives, on noise and on pictures.
 
-use std::path::Path;
-
 use anyhow::{Context, bail};
 use burn::tensor::{Tensor, TensorData};
 use imageset::{DataSet, DecodeLimits, OpenOptions, Pipeline, RgbImage, SourceKind, load_image};
@@ -69,8 +67,7 @@ impl Exporter {
         batch::images(batch::of_picture(square), &self.card.normalization, &self.device)
     }
 
-    pub(super) fn image_scores(&self, path: &Path) -> anyhow::Result<Scores> {
-        let bytes = fs_err::read(path)?;
+    pub(super) fn image_scores(&self, bytes: &[u8]) -> anyhow::Result<Scores> {
         let size = self.card.image_size as usize;
         let shape = [1, 3, size, size];
         let mut scores = Scores::new(onnx_runtime::NAME);
@@ -80,7 +77,7 @@ impl Exporter {
             let input = Input::Images { shape, values: &values };
             let runtime = match &runtime {
                 Some(runtime) => runtime,
-                None => runtime.insert(Runtime::parse(&bytes, &input, None)?),
+                None => runtime.insert(Runtime::parse(bytes, &input, None)?),
             };
             scores.add(&self.scores(images), &runtime.run(&input)?.concat());
         }
@@ -88,14 +85,13 @@ impl Exporter {
     }
 
     /// Pictures of several shapes: those of the sample, and some that are wide and high.
-    pub(super) fn picture_scores(&self, path: &Path) -> anyhow::Result<Scores> {
-        let bytes = fs_err::read(path)?;
+    pub(super) fn picture_scores(&self, bytes: &[u8]) -> anyhow::Result<Scores> {
         let mut scores = Scores::new(onnx_runtime::NAME);
         let drawn = [(333, 250), (200, 401), (517, 300)].map(|(width, height)| drawn_picture(width, height));
         for picture in sample_pictures()?.into_iter().take(2).chain(drawn) {
             let shape = [1, picture.height as usize, picture.width as usize, 3];
             let input = Input::Pictures { shape, levels: &picture.pixels };
-            let found = Runtime::parse(&bytes, &input, None)?.run(&input)?.concat();
+            let found = Runtime::parse(bytes, &input, None)?.run(&input)?.concat();
             scores.add(&self.scores(self.prepared(picture)?), &found);
         }
         Ok(scores)

@@ -1,9 +1,11 @@
 //! What happens to a picture in front of the network, as a part of the graph: from the bytes of a decoded picture of any size to the
 //! normalised square.
 //!
-//! Levels are rounded after each of the two passes, as Pillow does it and as they are when a picture is prepared here. What is left
-//! is the runtime's arithmetic, in f32 instead of fixed point, and the order of the passes, which is always rows first: a level in a
-//! hundred may differ by one.
+//! Levels are rounded after each of the passes, which come in the order of Pillow 13.0, as when a picture is prepared here. What is left
+//! is the runtime's arithmetic, in f32 instead of fixed point: a level in a hundred may differ by one.
+//!
+//! A picture is resized as a whole before its middle is cut out, so one that is a thousand times as long as wide takes the memory of a
+//! thousand.
 
 use anyhow::bail;
 use imageset::{Interpolation, Transform};
@@ -95,6 +97,13 @@ pub(super) fn add(
     Ok(())
 }
 
+/// A resizing of one axis.
+#[derive(Clone, Copy)]
+struct Pass {
+    name: &'static str,
+    axis: Axis,
+}
+
 struct Resize {
     /// The shorter side of the result, pixels.
     shorter: u32,
@@ -140,22 +149,47 @@ impl Step<'_> {
             [Axis::Height, Axis::Width].map(|axis| self.shape(axis.name(), input, [axis as i64, axis as i64 + 1]));
         let short = self.plain("shorter", "Min", &[&sides[0], &sides[1]]);
         let target = self.whole("target", &[i64::from(resize.shorter)]);
-        let mut levels = input.to_string();
-        for (axis, side) in [(Axis::Width, &sides[1]), (Axis::Height, &sides[0])] {
-            let product = self.plain(&format!("{}.product", axis.name()), "Mul", &[&target, side]);
-            let side = self.plain(&format!("{}.new", axis.name()), "Div", &[&product, &short]);
-            levels = self.pass(&levels, axis, &side, resize.interpolation);
-            if let Some(crop) = resize.crop {
-                levels = self.crop_axis(&levels, axis, &side, crop);
-            }
+        let new = [Axis::Height, Axis::Width].map(|axis| {
+            let (product, new) = (format!("{}.product", axis.name()), format!("{}.new", axis.name()));
+            let product = self.plain(&product, "Mul", &[&target, &sides[axis as usize - 2]]);
+            self.plain(&new, "Div", &[&product, &short])
+        });
+        let first = self.first_width(&sides, &new);
+        // To a length that it has already, an axis is resized at no cost worth speaking of, and stays as it is.
+        let mut levels = self.pass(input, Pass { name: "rows", axis: Axis::Width }, &first, resize.interpolation);
+        levels = self.pass(&levels, Pass { name: "columns", axis: Axis::Height }, &new[0], resize.interpolation);
+        if let Some(crop) = resize.crop {
+            levels = self.crop_axis(&levels, Axis::Height, &new[0], crop);
         }
-        levels
+        levels = self.pass(&levels, Pass { name: "rows_last", axis: Axis::Width }, &new[1], resize.interpolation);
+        match resize.crop {
+            Some(crop) => self.crop_axis(&levels, Axis::Width, &new[1], crop),
+            None => levels,
+        }
+    }
+
+    /// The width after the first pass: the new one, or, where many more rows than columns go away, still the old one, for then Pillow
+    /// 13.0 resizes columns first: if rows are lost, and more than twice as many as columns.
+    fn first_width(&mut self, [height, width]: &[String; 2], [new_height, new_width]: &[String; 2]) -> String {
+        let [zero, one, two] = [("zero", 0), ("one", 1), ("two", 2)].map(|(name, value)| self.whole(name, &[value]));
+        // 1 if it is so, 0 if not.
+        let lost_rows = self.plain("lost.rows", "Sub", &[height, new_height]);
+        let lost_columns = self.plain("lost.columns", "Sub", &[width, new_width]);
+        let twice = self.plain("lost.twice", "Mul", &[&lost_columns, &two]);
+        let more = self.plain("lost.more", "Sub", &[&lost_rows, &twice]);
+        let [loses_rows, loses_more] = [("lost.rows", &lost_rows), ("lost.more", &more)].map(|(name, value)| {
+            let at_most = self.plain(&format!("{name}.at_most_one"), "Min", &[value, &one]);
+            self.plain(&format!("{name}.is_positive"), "Max", &[&at_most, &zero])
+        });
+        let is_last = self.plain("rows_are_last", "Mul", &[&loses_rows, &loses_more]);
+        let kept = self.plain("lost.kept", "Mul", &[&is_last, &lost_columns]);
+        self.plain("rows.new", "Add", &[new_width, &kept])
     }
 
     /// One axis to a length.
-    fn pass(&mut self, input: &str, axis: Axis, side: &str, interpolation: Interpolation) -> String {
-        let part = |part: &str| format!("{}.{part}", axis.name());
-        let kept = match axis {
+    fn pass(&mut self, input: &str, pass: Pass, side: &str, interpolation: Interpolation) -> String {
+        let part = |part: &str| format!("{}.{part}", pass.name);
+        let kept = match pass.axis {
             Axis::Width => vec![self.shape(&part("before"), input, [0, 3]), side.to_string()],
             Axis::Height => {
                 let before = self.shape(&part("before"), input, [0, 2]);

@@ -14,6 +14,9 @@ use super::proto;
 /// Bins that the values of a map are counted in, to choose its range.
 const NUM_BINS: usize = 2048;
 
+/// Largest whole number of a bias, 2^30: sums of products are added to it.
+const LARGEST_BIAS: f32 = 1_073_741_824.0;
+
 /// Ranges that are tried, as parts of the whole one: what lies outside is clipped so that the rest has finer steps.
 const CLIPS: [f32; 12] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2];
 
@@ -169,11 +172,12 @@ impl Quantizer<'_> {
         let groups = node.attributes.iter().find(|attribute| attribute.name == "group").and_then(|group| group.int);
         if has_weights && (depthwise || groups.unwrap_or(1) == 1) {
             let (weight, bias) = (node.inputs[1].clone(), node.inputs.get(2).cloned());
-            let scales = self.add_weight(&weight);
-            node.inputs[1] = dequantized(&weight);
             // Without whole numbers that come in, there is nothing that a bias of whole numbers could be added to.
-            if let (Some(bias), Some(range)) = (bias, self.ranges.get(&source).filter(|_| !is_gate(&node))) {
-                self.add_bias(&bias, &scales, range.grid().0);
+            let bias = bias.zip(self.ranges.get(&source).filter(|_| !is_gate(&node)).map(|range| range.grid().0));
+            let scales = self.add_weight(&weight, bias.as_ref());
+            node.inputs[1] = dequantized(&weight);
+            if let Some((bias, input_scale)) = bias {
+                self.add_bias(&bias, &scales, input_scale);
                 node.inputs[2] = dequantized(&bias);
             }
         }
@@ -187,17 +191,25 @@ impl Quantizer<'_> {
         self.add_pair(&name);
     }
 
-    /// Weights `[out, …]` with a scale for each output, which are returned.
-    fn add_weight(&mut self, name: &str) -> Vec<f32> {
+    /// Weights `[out, …]` with a scale for each output, which are returned. With a bias and the scale of what comes in, no scale is so small
+    /// that the bias would need more than 31 bits.
+    fn add_weight(&mut self, name: &str, bias: Option<&(String, f32)>) -> Vec<f32> {
         let Some(tensor) = self.constants.get(name) else { return Vec::new() };
         let dims: Vec<usize> = tensor.dims.iter().map(|side| *side as usize).collect();
         let values = floats(tensor);
         let rows = values.chunks(values.len() / dims[0].max(1));
-        let scales: Vec<f32> = rows
+        let mut scales: Vec<f32> = rows
             .clone()
             .map(|row| row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs())) / 127.0)
             .map(|scale| if scale > f32::MIN_POSITIVE { scale } else { 1.0 })
             .collect();
+        if let Some((bias, input_scale)) = bias
+            && let Some(bias) = self.constants.get(bias.as_str())
+        {
+            for (scale, bias) in scales.iter_mut().zip(floats(bias)) {
+                *scale = scale.max(bias.abs() / (LARGEST_BIAS * input_scale));
+            }
+        }
         let whole: Vec<u8> = rows
             .zip(&scales)
             .flat_map(|(row, scale)| row.iter().map(move |value| (value / scale).round() as i8 as u8))

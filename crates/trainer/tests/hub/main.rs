@@ -876,7 +876,7 @@ fn a_network_of_a_repository_is_used_with_its_own_preprocessing_and_names() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("hf:timm/other"));
     let misspelt = run(&["predict", "hf:../../etc/passwd", photo], &Server::nowhere(), true);
-    assert_eq!(misspelt.status.code(), Some(1));
+    assert_eq!(misspelt.status.code(), Some(2));
     // Fine-tuning begins with it.
     let train =
         ["train", "--config", "recipe.toml", "--out", "tuned", "--weights", "hf:timm/ghostnet_025", "--device", "cpu"];
