@@ -70,7 +70,7 @@ fn a_network_learns_from_a_teacher_and_goes_on_only_with_the_same_one() {
     --- stderr
     error: the teacher in `teacher/checkpoints/step-00000003/model.safetensors` is for other classes: where the data have `robin`, it has `cat`
 
-    hint: train the teacher on the same class folders
+    hint: train the teacher on the same class folders, or name the classes of weights of another program with `ghostnet import --classes`
     ");
     let missing = scene.run(&["train", "--config", "recipe.toml", "--set", "distill.temperature=2", "--dry-run"]);
     assert_snapshot!(scene.exchange(&missing), @r"
