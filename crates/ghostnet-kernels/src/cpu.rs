@@ -1,5 +1,6 @@
 //! The kernels of the CPU backend and their registration with burn.
 
+mod attention;
 mod block;
 mod buffer;
 mod dense;
@@ -104,6 +105,14 @@ pub(crate) fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     let mut parameters = vec![Parameter::Matrix(weight)];
     parameters.extend(bias.map(Parameter::Vector));
     run(Operation::Linear(LinearOptions { weight_in_out }), x, parameters, Vec::new()).0
+}
+
+pub(crate) fn halve(x: Tensor<4>) -> Tensor<4> {
+    run(Operation::Halve, x, Vec::new(), Vec::new()).0
+}
+
+pub(crate) fn attend(maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
+    run(Operation::Attend, maps, vec![Parameter::Weight(logits)], Vec::new()).0
 }
 
 pub(crate) fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
@@ -287,7 +296,7 @@ fn run<const D: usize>(
         Parameter::Matrix(tensor) => untracked(tensor),
         Parameter::Vector(tensor) => untracked(tensor),
     });
-    let (y, statistics, _) = operation.forward(untracked(x), Inputs::new(parameters.collect(), norms));
+    let (y, statistics, _) = operation.forward(untracked(x), Inputs::new(operation, parameters.collect(), norms));
     (Tensor::from_primitive::<Flex>(y), statistics)
 }
 

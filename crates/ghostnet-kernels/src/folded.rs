@@ -17,7 +17,7 @@ use crate::{
     ConvNormTensors, Gate, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Reference, SqueezeExciteTensors,
 };
 
-/// A convolution with bias, padded by half of its square odd kernel, and a ReLU or none.
+/// A convolution with bias, padded by half of its odd kernel, and a ReLU or none.
 #[derive(Clone, Debug)]
 pub struct FoldedConv {
     body: ConvBody,
@@ -33,7 +33,7 @@ enum ConvBody {
 /// What a folded convolution is made of.
 #[derive(Clone, Debug)]
 pub struct ConvTensors {
-    /// `[out, in / groups, kernel, kernel]`.
+    /// `[out, in / groups, kernel height, kernel width]`.
     pub weight: Tensor<4>,
     /// `[out]`.
     pub bias: Tensor<1>,
@@ -86,8 +86,11 @@ impl FoldedConv {
     /// Lays the weights out for the device that they are on. From then on the input must be there too, and of their type.
     pub fn new(conv: ConvTensors) -> Self {
         #[cfg(feature = "cpu")]
-        if let Some(packed) = crate::cpu::PackedConv::new(&conv) {
-            return Self { body: ConvBody::Packed(Arc::new(packed)) };
+        if crate::cpu::is_supported(&conv.weight) {
+            let square = ConvTensors { weight: crate::operations::square(conv.weight.clone()), ..conv.clone() };
+            if let Some(packed) = crate::cpu::PackedConv::new(&square) {
+                return Self { body: ConvBody::Packed(Arc::new(packed)) };
+            }
         }
         Self { body: ConvBody::Tensors(Box::new(conv)) }
     }

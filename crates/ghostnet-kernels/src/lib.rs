@@ -18,8 +18,8 @@ pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
 pub use gate::Gate;
 pub use operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
-    SqueezeExciteTensors, Statistics, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, linear, norm,
-    squeeze_excite,
+    SqueezeExciteTensors, Statistics, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, halve,
+    linear, norm, squeeze_excite,
 };
 pub use reference::Reference;
 #[cfg(feature = "cpu")]

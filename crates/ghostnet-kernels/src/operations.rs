@@ -20,10 +20,10 @@ pub struct NormTensors {
     pub epsilon: f64,
 }
 
-/// A convolution without bias, padded by half of its square odd kernel, and the batch norm behind it.
+/// A convolution without bias, padded by half of its odd kernel, and the batch norm behind it.
 #[derive(Clone, Debug)]
 pub struct ConvNormTensors {
-    /// `[out, in / groups, kernel, kernel]`.
+    /// `[out, in / groups, kernel height, kernel width]`.
     pub weight: Tensor<4>,
     /// Over the convolution's `out` channels.
     pub norm: NormTensors,
@@ -141,9 +141,15 @@ pub fn norm(x: Tensor<4>, norm: NormTensors) -> Normed {
 /// When a norm is training on one value per channel, whose variance is not defined (PyTorch refuses it too).
 pub fn conv_norm(x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
     #[cfg(feature = "cpu")]
-    if crate::cpu::is_supported(&x) && conv.is_fusable(x.dims()[1]) {
-        return crate::cpu::conv_norm(x, conv, relu);
-    }
+    let conv = if crate::cpu::is_supported(&x) {
+        let conv = ConvNormTensors { weight: square(conv.weight), ..conv };
+        if conv.is_fusable(x.dims()[1]) {
+            return crate::cpu::conv_norm(x, conv, relu);
+        }
+        conv
+    } else {
+        conv
+    };
     Reference.conv_norm(x, conv, relu)
 }
 
@@ -201,6 +207,45 @@ pub fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
     Reference.global_average_pool(x)
 }
 
+/// Means of 2×2 pixels; an odd side loses its last row or column.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`, both sides at least 2
+/// - output: `[batch, channels, height / 2, width / 2]`, rounded down
+///
+/// # Panics
+/// If a side is 1: nothing would be left.
+pub fn halve(x: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    assert!(
+        height.min(width) >= 2,
+        "attention needs maps of at least 2x2 pixels, got {height}x{width}; use larger images"
+    );
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) {
+        return crate::cpu::halve(x);
+    }
+    Reference.halve(x)
+}
+
+/// Multiplies maps by the sigmoid of others, each value of which is repeated for as many pixels as it takes: pixel `i` is multiplied
+/// by the value at `floor(i · gate size / size)`, as with PyTorch's `nearest`.
+///
+/// # Shapes
+/// - `maps`: `[batch, channels, height, width]`
+/// - `logits`: `[batch, channels, gate height, gate width]`, no larger
+/// - output: that of `maps`
+///
+/// # Panics
+/// If the shapes do not fit; the message is burn's.
+pub fn attend(maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&maps) && crate::cpu::is_supported(&logits) && gates(logits.dims(), maps.dims()) {
+        return crate::cpu::attend(maps, logits);
+    }
+    Reference.attend(maps, logits)
+}
+
 /// Ghost bottleneck. Fused if it is the paper's: both modules as in [`ghost_module`] and with one cheap kernel, a ReLU in the
 /// first only, one kernel and stride for both branches.
 ///
@@ -216,6 +261,24 @@ pub fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
         return crate::cpu::ghost_bottleneck(x, block);
     }
     Reference.ghost_bottleneck(x, block)
+}
+
+/// A kernel that is odd and not square, with zeros around it that make it so: the kernels here know no others.
+#[cfg(feature = "cpu")]
+pub(crate) fn square(weight: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = weight.dims();
+    if height == width || height % 2 == 0 || width % 2 == 0 {
+        return weight;
+    }
+    let side = height.max(width);
+    let (vertical, horizontal) = ((side - height) / 2, (side - width) / 2);
+    weight.pad((horizontal, horizontal, vertical, vertical), 0.0)
+}
+
+#[cfg(feature = "cpu")]
+fn gates([batch, channels, gate_height, gate_width]: [usize; 4], maps: [usize; 4]) -> bool {
+    let [_, _, height, width] = maps;
+    maps[..2] == [batch, channels] && gate_height <= height && gate_width <= width
 }
 
 // What does not fit is left to the reference, whose errors name the shapes.

@@ -4,9 +4,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
-use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, interpolate};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
 
 use crate::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
@@ -69,6 +69,18 @@ impl Reference {
     /// See [`global_average_pool`](crate::global_average_pool).
     pub fn global_average_pool(self, x: Tensor<4>) -> Tensor<4> {
         x.mean_dim(3).mean_dim(2)
+    }
+
+    /// See [`halve`](crate::halve).
+    pub fn halve(self, x: Tensor<4>) -> Tensor<4> {
+        avg_pool2d(x, AvgPoolOptions::new([2; 2]))
+    }
+
+    /// See [`attend`](crate::attend).
+    pub fn attend(self, maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = maps.dims();
+        let nearest = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([height, width]);
+        maps * interpolate(sigmoid(logits), nearest)
     }
 
     /// See [`linear`](crate::linear).

@@ -4,8 +4,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
     AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, Gate, GhostBottleneckTensors,
     GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference, RmspropTf, Sgd,
-    SqueezeExciteTensors, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, is_supported,
-    linear,
+    SqueezeExciteTensors, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, halve,
+    is_supported, linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -78,7 +78,13 @@ impl Tensors {
     }
 
     fn conv(&mut self, [out, input, kernel]: [usize; 3], stride: usize, training: Option<bool>) -> ConvNormTensors {
-        let weight = self.map([out, input, kernel, kernel], 1.0 / ((input * kernel * kernel) as f32).sqrt());
+        self.conv_of([out, input, kernel, kernel], stride, training)
+    }
+
+    fn conv_of(&mut self, weight: [usize; 4], stride: usize, training: Option<bool>) -> ConvNormTensors {
+        let fan_in: usize = weight[1..].iter().product();
+        let out = weight[0];
+        let weight = self.map(weight, 1.0 / (fan_in as f32).sqrt());
         ConvNormTensors { weight, norm: self.norm(out, training), stride, groups: 1 }
     }
 
@@ -199,6 +205,72 @@ fn convolution_norm_and_activation_equal_the_reference_for_all_kinds_and_odd_siz
                 let (x, conv) = make(tensors);
                 Reference.conv_norm(x, conv, relu)
             },
+        );
+    }
+}
+
+#[test]
+fn kernels_that_are_not_square_equal_the_reference_folded_too() {
+    for (case, kernel) in (100_u64..).zip([[1, 5], [5, 1], [3, 1], [1, 7], [5, 3]]) {
+        for (depthwise, stride, training) in [(true, 1, true), (true, 2, false), (false, 1, false), (false, 2, true)] {
+            let make = |tensors: &mut Tensors| {
+                let x = tensors.map([2, 12, 7, 10], 1.0);
+                let [height, width] = kernel;
+                let conv = match depthwise {
+                    true => ConvNormTensors {
+                        groups: 12,
+                        ..tensors.conv_of([12, 1, height, width], stride, Some(training))
+                    },
+                    false => tensors.conv_of([18, 12, height, width], stride, Some(training)),
+                };
+                (x, conv)
+            };
+            let what = format!("{kernel:?}, depthwise {depthwise}, stride {stride}, training {training}");
+            compare(
+                &what,
+                case,
+                |tensors| {
+                    let (x, conv) = make(tensors);
+                    conv_norm(x, conv, true)
+                },
+                |tensors| {
+                    let (x, conv) = make(tensors);
+                    Reference.conv_norm(x, conv, true)
+                },
+            );
+            if !training {
+                let (x, conv) = make(&mut Tensors::new(case, DType::F64));
+                let expected = floats(Reference.conv_norm(x, conv, true).output);
+                let (x, conv) = make(&mut Tensors::new(case, DType::F32));
+                let found = floats(FoldedConv::new(ConvTensors::fold(conv, true)).forward(x.inner()));
+                assert_close(&format!("{what}, folded"), &found, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn halved_maps_and_attention_equal_the_reference() {
+    let mut numbers = Numbers(14);
+    for case in 0..20 {
+        let [batch, channels] = [numbers.pick(&[1, 3]), numbers.pick(&[1, 12, 16, 33])];
+        let [height, width] = [numbers.pick(&[2, 3, 6, 13]), numbers.pick(&[2, 5, 7, 10])];
+        // Half the size, and sizes that are no half.
+        let gate = numbers.pick(&[[height / 2, width / 2], [height / 2, width / 2], [1, width], [height, 1]]);
+        let plain = |output| Normed { output, statistics: Vec::new() };
+        let x = |tensors: &mut Tensors| tensors.map([batch, channels, height, width], 1.0);
+        let what = format!("case {case}: [{batch}, {channels}, {height}, {width}], gate {gate:?}");
+        compare(&what, case, |tensors| plain(halve(x(tensors))), |tensors| plain(Reference.halve(x(tensors))));
+        let both = |tensors: &mut Tensors| (x(tensors), tensors.map([batch, channels, gate[0], gate[1]], 3.0));
+        let run = |attend: &dyn Fn(Tensor<4>, Tensor<4>) -> Tensor<4>, tensors: &mut Tensors| {
+            let (maps, logits) = both(tensors);
+            plain(attend(maps, logits))
+        };
+        compare(
+            &what,
+            case,
+            |tensors| run(&attend, tensors),
+            |tensors| run(&|maps, logits| Reference.attend(maps, logits), tensors),
         );
     }
 }
@@ -617,8 +689,8 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
             .expect("this test can be run");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(
-            String::from_utf8_lossy(&output.stdout).contains("result: ok. 7 passed; 0 failed"),
-            "{name}: all seven ran"
+            String::from_utf8_lossy(&output.stdout).contains("result: ok. 9 passed; 0 failed"),
+            "{name}: all nine ran"
         );
     }
 }

@@ -14,6 +14,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Bytes, DType, Flex, Shape, Tensor
 use burn::tensor::ops::ConvOptions;
 
 use crate::Gate;
+use crate::cpu::attention::{Gated, halve, halve_backward, halved, sigmoid};
 use crate::cpu::block::{
     Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
     means, spread,
@@ -71,6 +72,10 @@ pub(crate) enum Operation {
     GhostModule(GhostOptions),
     GhostBottleneck(BottleneckOptions),
     GlobalAveragePool,
+    /// Means of 2×2 pixels.
+    Halve,
+    /// Times the sigmoid of the one parameter, which is another map, see [`Gated`].
+    Attend,
 }
 
 static CONVERSIONS: AtomicUsize = AtomicUsize::new(0);
@@ -103,12 +108,16 @@ impl MapIn {
         Self { tensor, images: Images { batch, size: [height, width] }, channels }
     }
 
+    fn values(&self) -> &[f32] {
+        &self.tensor.storage::<f32>()[..self.images.pixels() * self.channels]
+    }
+
     pub(crate) fn pixels(&self) -> MapPixels<'_> {
         MapPixels { source: Source::plain(self.view()), pixels_per_image: self.images.pixels_per_image() }
     }
 
     pub(crate) fn view(&self) -> View {
-        View::of(&self.tensor.storage::<f32>()[..self.images.pixels() * self.channels], self.channels)
+        View::of(self.values(), self.channels)
     }
 }
 
@@ -203,9 +212,14 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    pub(crate) fn new(parameters: Vec<FlexTensor>, norms: Vec<NormInputs>) -> Self {
+    pub(crate) fn new(operation: Operation, parameters: Vec<FlexTensor>, norms: Vec<NormInputs>) -> Self {
+        let lay_out = |parameter: FlexTensor| match operation {
+            // A map, which is brought into its layout as the input is.
+            Operation::Attend => parameter,
+            _ => parameter.to_contiguous(),
+        };
         Self {
-            parameters: parameters.iter().map(FlexTensor::to_contiguous).collect(),
+            parameters: parameters.into_iter().map(lay_out).collect(),
             norms: norms
                 .into_iter()
                 .map(|norm| NormInputs {
@@ -214,6 +228,11 @@ impl Inputs {
                 })
                 .collect(),
         }
+    }
+
+    /// Gradients with the shapes of the parameters.
+    fn shaped(&self, gradients: Vec<Vec<f32>>) -> Vec<FlexTensor> {
+        gradients.into_iter().zip(&self.parameters).map(|(gradient, of)| tensor(gradient, of.shape())).collect()
     }
 }
 
@@ -297,7 +316,21 @@ impl Operation {
                 let (images, channels) = (x.images, x.channels);
                 let means = means(set, Source::plain(x.view()), images);
                 let y = tensor(means, Shape::from([images.batch, channels, 1, 1]));
-                (y, statistics([]), Arc::new(SavedPool { images, channels, inputs }))
+                (y, statistics([]), Arc::new(SavedPool { images, channels }))
+            }
+            Self::Halve => {
+                let x = MapIn::new(x);
+                let (images, channels) = (x.images, x.channels);
+                let y = map_out(halved(images), channels, |to| halve(set, x.view(), images, to));
+                (y, statistics([]), Arc::new(SavedHalve { images, channels }))
+            }
+            Self::Attend => {
+                let x = MapIn::new(x);
+                let logits = MapIn::new(inputs.parameters[0].clone());
+                let gate = sigmoid(logits.values());
+                let saved = SavedAttend { x, gate, gate_size: logits.images.size };
+                let y = map_out(saved.x.images, saved.x.channels, |to| saved.gated().forward(set, to));
+                (y, statistics([]), Arc::new(saved))
             }
             Self::ConvNorm(options) => {
                 let x = ConvInput::new(x, &options);
@@ -335,8 +368,7 @@ impl Operation {
 /// An operation that can be run backward: what its forward pass kept.
 pub(crate) trait Saved: Send + Sync + 'static {
     /// Gradients of the input, if it is wanted, and of the parameters.
-    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>);
-    fn inputs(&self) -> &Inputs;
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>);
 }
 
 struct SavedConv {
@@ -347,11 +379,7 @@ struct SavedConv {
 }
 
 impl Saved for SavedConv {
-    fn inputs(&self) -> &Inputs {
-        &self.inputs
-    }
-
-    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
         let set = InstructionSet::current();
         let parameters = Parameters::new(&self.inputs).conv_norm();
         let dy = MapIn::new(dy);
@@ -363,11 +391,11 @@ impl Saved for SavedConv {
             })
         };
         match &self.x {
-            _ if !wanted => (None, run(None)),
+            _ if !wanted => (None, self.inputs.shaped(run(None))),
             ConvInput::Map(x) => {
                 let mut gradients = Vec::new();
                 let dx = map_out(x.images, x.channels, |to| gradients = run(Some(to)));
-                (Some(dx), gradients)
+                (Some(dx), self.inputs.shaped(gradients))
             }
             // An ordinary convolution's input gradient is needed once in a network, where its images are to be changed: burn's
             // own operation does it.
@@ -379,7 +407,7 @@ impl Saved for SavedConv {
                 let ConvNormOptions { kernel_size, stride, .. } = self.options;
                 let options = ConvOptions::new([stride; 2], [kernel_size / 2; 2], [1, 1], 1);
                 let weight = self.inputs.parameters[0].clone();
-                (Some(Flex::conv2d_x_backward(x.clone(), weight, dz, options)), gradients)
+                (Some(Flex::conv2d_x_backward(x.clone(), weight, dz, options)), self.inputs.shaped(gradients))
             }
         }
     }
@@ -400,30 +428,21 @@ struct SavedLinear {
 }
 
 impl Saved for SavedLinear {
-    fn inputs(&self) -> &Inputs {
-        &self.inputs
-    }
-
-    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
         let layer = dense_layer(&self.x, &self.inputs, self.options);
         let DenseGradients { x, weight, bias } =
             layer.backward(InstructionSet::current(), values(&self.x), values(&dy.to_contiguous()));
-        (Some(tensor(x, self.x.shape())), vec![weight, bias])
+        (Some(tensor(x, self.x.shape())), self.inputs.shaped(vec![weight, bias]))
     }
 }
 
 struct SavedPool {
     images: Images,
     channels: usize,
-    inputs: Inputs,
 }
 
 impl Saved for SavedPool {
-    fn inputs(&self) -> &Inputs {
-        &self.inputs
-    }
-
-    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
         let dy = dy.to_contiguous();
         let pixels = self.images.pixels_per_image() as f32;
         let shares: Vec<f32> = values(&dy).iter().map(|gradient| gradient / pixels).collect();
@@ -431,6 +450,46 @@ impl Saved for SavedPool {
             Some(map_out(self.images, self.channels, |to| spread(InstructionSet::current(), &shares, self.images, to))),
             Vec::new(),
         )
+    }
+}
+
+struct SavedHalve {
+    images: Images,
+    channels: usize,
+}
+
+impl Saved for SavedHalve {
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
+        let dy = MapIn::new(dy);
+        let write = |to| halve_backward(InstructionSet::current(), dy.view(), self.images, to);
+        (Some(map_out(self.images, self.channels, write)), Vec::new())
+    }
+}
+
+struct SavedAttend {
+    x: MapIn,
+    gate: Buffer,
+    gate_size: [usize; 2],
+}
+
+impl SavedAttend {
+    fn gated(&self) -> Gated {
+        let (maps, gate) = (self.x.view(), self.gate.view(self.x.channels));
+        Gated { maps, images: self.x.images, gate, gate_size: self.gate_size }
+    }
+}
+
+impl Saved for SavedAttend {
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
+        let (dy, channels) = (MapIn::new(dy), self.x.channels);
+        let gate_images = Images { size: self.gate_size, ..self.x.images };
+        let mut maps = None;
+        let logits = map_out(gate_images, channels, |logits| {
+            maps = Some(map_out(self.x.images, channels, |maps| {
+                self.gated().backward(InstructionSet::current(), dy.view(), maps, logits);
+            }));
+        });
+        (maps, vec![logits])
     }
 }
 
@@ -442,11 +501,7 @@ struct SavedGhost {
 }
 
 impl Saved for SavedGhost {
-    fn inputs(&self) -> &Inputs {
-        &self.inputs
-    }
-
-    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
         let set = InstructionSet::current();
         let ghost = Parameters::new(&self.inputs).ghost(self.options.cheap_kernel_size, self.options.relu);
         let input = self.x.pixels();
@@ -463,9 +518,9 @@ impl Saved for SavedGhost {
         if wanted {
             let mut gradients = Vec::new();
             let dx = map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)));
-            (Some(dx), gradients)
+            (Some(dx), self.inputs.shaped(gradients))
         } else {
-            (None, run(None))
+            (None, self.inputs.shaped(run(None)))
         }
     }
 }
@@ -478,11 +533,7 @@ struct SavedBottleneck {
 }
 
 impl Saved for SavedBottleneck {
-    fn inputs(&self) -> &Inputs {
-        &self.inputs
-    }
-
-    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
         let bottleneck = Parameters::new(&self.inputs).bottleneck(&self.options);
         let (x, images) = (self.x.view(), self.x.images);
         let dy = MapIn::new(dy);
@@ -490,7 +541,7 @@ impl Saved for SavedBottleneck {
         let dx = map_out(images, self.x.channels, |dx| {
             gradients = bottleneck.backward(InstructionSet::current(), x, images, &self.maps, dy.view(), dx);
         });
-        (Some(dx), gradients)
+        (Some(dx), self.inputs.shaped(gradients))
     }
 }
 
@@ -522,9 +573,9 @@ impl Backward<Flex, PARENTS> for Fused {
         if let (Some(node), Some(dx)) = (x, dx) {
             gradients.register::<Flex>(node.id, dx);
         }
-        for ((parent, gradient), parameter) in parents.zip(parameters).zip(&ops.state.0.inputs().parameters) {
+        for (parent, gradient) in parents.zip(parameters) {
             if let Some(node) = parent {
-                gradients.register::<Flex>(node.id, tensor(gradient, parameter.shape()));
+                gradients.register::<Flex>(node.id, gradient);
             }
         }
     }
@@ -544,7 +595,7 @@ pub(crate) fn record<C: CheckpointStrategy>(
         0 => x.node(),
         at => parameters.get(at - 1).map_or_else(|| constant.node(), |parameter| parameter.node()),
     });
-    let inputs = Inputs::new(parameters.into_iter().map(|tensor| tensor.into_primitive()).collect(), norms);
+    let inputs = Inputs::new(operation, parameters.into_iter().map(|tensor| tensor.into_primitive()).collect(), norms);
     let (y, statistics, saved) = operation.forward(x.into_primitive(), inputs);
     match Fused.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(step) => (step.finish(State(saved), y), statistics),
