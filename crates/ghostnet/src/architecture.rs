@@ -78,6 +78,10 @@ pub struct BlockSpec {
     pub squeeze_channels: Option<usize>,
     /// Stride of the block.
     pub stride: usize,
+    /// Attention in the first Ghost module.
+    pub attention: bool,
+    /// Parallel branches in the Ghost modules and the strided convolution.
+    pub branches: bool,
 }
 
 impl BlockSpec {
@@ -113,7 +117,7 @@ impl Architecture {
             let out_channels = scaled(row.out);
             // A quarter of the expanded width, not of the block's input.
             let squeeze_channels =
-                row.squeeze.then(|| config.lineage.squeeze_channels(expanded_channels, CHANNEL_DIVISOR));
+                row.squeeze.then(|| config.variant.squeeze_channels(expanded_channels, CHANNEL_DIVISOR));
             blocks.push(BlockSpec {
                 stage: row.stage,
                 index,
@@ -123,6 +127,8 @@ impl Architecture {
                 out_channels,
                 squeeze_channels,
                 stride: row.stride,
+                attention: config.variant.has_attention_in(blocks.len()),
+                branches: config.variant.has_branches(),
             });
             in_channels = out_channels;
         }
@@ -143,7 +149,7 @@ impl Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Lineage;
+    use crate::Variant;
 
     #[test]
     fn channels_are_rounded_as_in_the_official_code() {
@@ -156,16 +162,16 @@ mod tests {
 
     #[test]
     fn squeeze_widths_are_a_quarter_of_the_expanded_width() {
-        let squeeze = |lineage, width: f64| -> Vec<usize> {
-            let config = GhostNetConfig::new(1000).with_lineage(lineage).with_width(width);
+        let squeeze = |variant, width: f64| -> Vec<usize> {
+            let config = GhostNetConfig::new(1000).with_variant(variant).with_width(width);
             Architecture::new(&config).blocks.iter().filter_map(|block| block.squeeze_channels).collect()
         };
-        let official = |width| squeeze(Lineage::Official, width);
+        let official = |width| squeeze(Variant::Ghostnet, width);
         assert_eq!(official(0.5), [12, 16, 60, 84, 84, 120, 120]);
         assert_eq!(official(1.0), [20, 32, 120, 168, 168, 240, 240]);
         assert_eq!(official(1.3), [24, 40, 156, 220, 220, 312, 312]);
         assert_eq!(official(1.6), [28, 48, 192, 268, 268, 384, 384]);
-        let paddle = |width| squeeze(Lineage::Paddle, width);
+        let paddle = |width| squeeze(Variant::GhostnetPaddle, width);
         assert_eq!(paddle(0.5), [9, 15, 60, 84, 84, 120, 120]);
         assert_eq!(paddle(1.0), [18, 30, 120, 168, 168, 240, 240]);
         assert_eq!(paddle(1.3), [23, 39, 156, 218, 218, 312, 312]);

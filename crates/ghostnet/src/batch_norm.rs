@@ -59,9 +59,22 @@ impl BatchNormConfig {
             epsilon: self.epsilon,
         }
     }
+
+    /// The running variance with which a norm divides by exactly 1, in 32 bits too.
+    pub fn neutral_variance(&self) -> f64 {
+        1.0 - self.epsilon
+    }
 }
 
 impl BatchNorm {
+    /// A norm that adds `bias`, `[channels]`, to every channel and does nothing else until it is trained.
+    pub(crate) fn adding(bias: Tensor<1>) -> Self {
+        let [channels] = bias.dims();
+        let (config, device) = (BatchNormConfig::new(channels), bias.device());
+        let variance = Tensor::full([channels], config.neutral_variance(), &device);
+        Self { bias: Param::from_tensor(bias), running_var: RunningState::new(variance), ..config.init(&device) }
+    }
+
     /// Normalises over batch, height and width.
     ///
     /// # Shapes

@@ -18,7 +18,7 @@ pub struct ConvNormConfig {
     /// Channels out.
     pub out_channels: usize,
     /// Height and width of the kernel; odd, for the padding to keep the size.
-    pub kernel_size: usize,
+    pub kernel_size: [usize; 2],
     /// Stride in both directions.
     #[config(default = 1)]
     pub stride: usize,
@@ -30,7 +30,7 @@ pub struct ConvNormConfig {
 /// Convolution without bias, then batch norm.
 #[derive(Module, Debug)]
 pub struct ConvNorm {
-    /// The convolution, weight `[out, in / groups, kernel, kernel]`.
+    /// The convolution, weight `[out, in / groups, kernel height, kernel width]`.
     pub conv: Conv2d,
     /// The norm over `out` channels.
     pub norm: BatchNorm,
@@ -38,7 +38,7 @@ pub struct ConvNorm {
 
 impl ConvNormConfig {
     /// A depthwise convolution that keeps its channels.
-    pub fn depthwise(channels: usize, kernel_size: usize, stride: usize) -> Self {
+    pub fn depthwise(channels: usize, kernel_size: [usize; 2], stride: usize) -> Self {
         Self::new(channels, channels, kernel_size).with_stride(stride).with_groups(channels)
     }
 
@@ -49,15 +49,15 @@ impl ConvNormConfig {
     /// If the kernel has no centre.
     pub fn init(&self, device: &Device) -> ConvNorm {
         assert!(
-            self.kernel_size % 2 == 1,
-            "the kernel of a convolution with norm must be odd, got {}",
+            self.kernel_size.iter().all(|side| side % 2 == 1),
+            "the kernel of a convolution with norm must be odd, got {:?}",
             self.kernel_size
         );
-        let padding = self.kernel_size / 2;
+        let [vertical, horizontal] = self.kernel_size.map(|side| side / 2);
         ConvNorm {
-            conv: Conv2dConfig::new([self.in_channels, self.out_channels], [self.kernel_size; 2])
+            conv: Conv2dConfig::new([self.in_channels, self.out_channels], self.kernel_size)
                 .with_stride([self.stride; 2])
-                .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+                .with_padding(PaddingConfig2d::Explicit(vertical, horizontal, vertical, horizontal))
                 .with_groups(self.groups)
                 .with_bias(false)
                 .init(device),
@@ -79,7 +79,8 @@ impl ConvNorm {
         self.forward_activated(x, true)
     }
 
-    fn forward_activated(&self, x: Tensor<4>, relu: bool) -> Tensor<4> {
+    /// [`forward`](Self::forward), then a ReLU or none.
+    pub(crate) fn forward_activated(&self, x: Tensor<4>, relu: bool) -> Tensor<4> {
         let normed = ghostnet_kernels::conv_norm(x.clone(), self.tensors(x.device().is_autodiff()), relu);
         self.norm.update(normed.statistics.into_iter().next().flatten());
         normed.output

@@ -7,7 +7,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::{Architecture, BlockSpec, GhostModuleConfig, GhostNetConfig};
+use crate::dfc_attention::SHRINK;
+use crate::parallel_conv::{BRANCHES, Beside};
+use crate::{Architecture, BlockSpec, ConvNormConfig, DfcAttentionConfig, GhostModuleConfig, GhostNetConfig};
 
 /// What a counted layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum LayerKind {
     Depthwise,
     /// Linear layer.
     Linear,
+    /// Batch norm without a convolution of its own.
+    Norm,
 }
 
 impl LayerKind {
@@ -30,11 +34,12 @@ impl LayerKind {
             Self::Pointwise => "pointwise",
             Self::Depthwise => "depthwise",
             Self::Linear => "linear",
+            Self::Norm => "norm",
         }
     }
 }
 
-/// One convolution or linear layer with the norm behind it.
+/// One convolution or linear layer with the norm behind it, or a norm alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerCount {
     /// Name of the layer's tensors without `.weight`, as in timm.
@@ -46,7 +51,7 @@ pub struct LayerCount {
     /// Shape of the output for one image, `[channels, height, width]`.
     pub output: [usize; 3],
     /// Height and width of the kernel.
-    pub kernel_size: usize,
+    pub kernel_size: [usize; 2],
     /// Trainable parameters, those of a norm behind the layer included.
     pub parameters: usize,
     /// Tensors in a state: the weight, and the bias or the five of a norm.
@@ -90,7 +95,7 @@ impl Extra {
 /// A convolution to be counted.
 struct Convolution {
     channels: [usize; 2],
-    kernel_size: usize,
+    kernel_size: [usize; 2],
     stride: usize,
     groups: usize,
     extra: Extra,
@@ -98,11 +103,14 @@ struct Convolution {
 
 impl Convolution {
     fn pointwise(in_channels: usize, out_channels: usize, extra: Extra) -> Self {
-        Self { channels: [in_channels, out_channels], kernel_size: 1, stride: 1, groups: 1, extra }
+        Self { channels: [in_channels, out_channels], kernel_size: [1, 1], stride: 1, groups: 1, extra }
     }
+}
 
-    fn depthwise(in_channels: usize, out_channels: usize, kernel_size: usize, stride: usize) -> Self {
-        Self { channels: [in_channels, out_channels], kernel_size, stride, groups: in_channels, extra: Extra::Norm }
+impl From<ConvNormConfig> for Convolution {
+    fn from(conv: ConvNormConfig) -> Self {
+        let ConvNormConfig { in_channels, out_channels, kernel_size, stride, groups } = conv;
+        Self { channels: [in_channels, out_channels], kernel_size, stride, groups, extra: Extra::Norm }
     }
 }
 
@@ -110,9 +118,9 @@ impl Counter {
     fn convolution(&mut self, name: String, convolution: &Convolution) {
         let Convolution { channels: [in_channels, out_channels], kernel_size, stride, groups, extra } = *convolution;
         self.size = self.size.map(|side| side.div_ceil(stride));
-        let weights = out_channels * (in_channels / groups) * kernel_size * kernel_size;
+        let weights = out_channels * (in_channels / groups) * kernel_size[0] * kernel_size[1];
         let kind = match (groups, kernel_size) {
-            (1, 1) => LayerKind::Pointwise,
+            (1, [1, 1]) => LayerKind::Pointwise,
             (1, _) => LayerKind::Convolution,
             _ => LayerKind::Depthwise,
         };
@@ -128,16 +136,57 @@ impl Counter {
         });
     }
 
+    /// Layers that take the same input: the size is that of the input again, until the last one.
+    fn beside(&mut self, layers: impl IntoIterator<Item = (String, Convolution)>) {
+        let size = self.size;
+        for (name, layer) in layers {
+            self.size = size;
+            self.convolution(name, &layer);
+        }
+    }
+
+    /// A convolution with its norm, or branches of its shape, whose names begin with `branches`.
+    fn branched(&mut self, single: String, branches: Option<String>, conv: ConvNormConfig) {
+        let Some(name) = branches else {
+            return self.convolution(single, &conv.into());
+        };
+        let Beside { scale, skip } = Beside::of(&conv);
+        if skip {
+            self.norm(format!("{name}_skip"), conv.in_channels);
+        }
+        let convs = (0..BRANCHES).map(|branch| (format!("{name}_conv.{branch}.conv"), conv.clone().into()));
+        let scale = scale.map(|conv| (format!("{name}_scale.conv"), conv.into()));
+        self.beside(convs.chain(scale));
+    }
+
+    /// A norm alone.
+    fn norm(&mut self, name: String, channels: usize) {
+        self.layers.push(LayerCount {
+            name,
+            kind: LayerKind::Norm,
+            in_channels: channels,
+            output: [channels, self.size[0], self.size[1]],
+            kernel_size: [1, 1],
+            parameters: Extra::Norm.parameters(channels),
+            tensors: Extra::Norm.tensors(),
+            multiply_adds: 0,
+        });
+    }
+
     fn ghost_module(&mut self, name: &str, config: &GhostModuleConfig) {
-        let (primary, cheap) = (config.primary_channels(), config.cheap_channels());
-        self.convolution(
-            format!("{name}.primary_conv.0"),
-            &Convolution::pointwise(config.in_channels, primary, Extra::Norm),
-        );
-        self.convolution(
-            format!("{name}.cheap_operation.0"),
-            &Convolution::depthwise(primary, cheap, config.cheap_kernel_size, 1),
-        );
+        let size = self.size;
+        let branches = |part: &str| config.branches.then(|| format!("{name}.{part}_rpr"));
+        self.branched(format!("{name}.primary_conv.0"), branches("primary"), config.primary_conv());
+        self.branched(format!("{name}.cheap_operation.0"), branches("cheap"), config.cheap_operation());
+        if config.attention {
+            let out_size = core::mem::replace(&mut self.size, size.map(|side| side / SHRINK));
+            for (conv, config) in
+                DfcAttentionConfig::new(config.in_channels, config.out_channels).convs().into_iter().enumerate()
+            {
+                self.convolution(format!("{name}.short_conv.{}", 2 * conv), &config.into());
+            }
+            self.size = out_size;
+        }
     }
 
     fn bottleneck(&mut self, block: &BlockSpec, config: &GhostNetConfig) {
@@ -146,13 +195,16 @@ impl Counter {
             GhostModuleConfig::new(in_channels, out_channels)
                 .with_ratio(config.ratio)
                 .with_cheap_kernel_size(config.cheap_kernel_size)
+                .with_branches(block.branches)
         };
+        let depthwise = |channels| ConvNormConfig::depthwise(channels, [block.kernel_size; 2], block.stride);
         let input_size = self.size;
         let expanded = block.expanded_channels;
-        self.ghost_module(&format!("{name}.ghost1"), &ghost(block.in_channels, expanded));
+        let expand = ghost(block.in_channels, expanded).with_attention(block.attention);
+        self.ghost_module(&format!("{name}.ghost1"), &expand);
         if block.stride > 1 {
-            let depthwise = Convolution::depthwise(expanded, expanded, block.kernel_size, block.stride);
-            self.convolution(format!("{name}.conv_dw"), &depthwise);
+            let branches = block.branches.then(|| format!("{name}.dw_rpr"));
+            self.branched(format!("{name}.conv_dw"), branches, depthwise(expanded));
         }
         if let Some(squeeze) = block.squeeze_channels {
             let size = core::mem::replace(&mut self.size, [1, 1]);
@@ -165,9 +217,7 @@ impl Counter {
         self.ghost_module(&format!("{name}.ghost2"), &ghost(expanded, block.out_channels));
         if !block.has_identity_shortcut() {
             self.size = input_size;
-            let depthwise =
-                Convolution::depthwise(block.in_channels, block.in_channels, block.kernel_size, block.stride);
-            self.convolution(format!("{name}.shortcut.0"), &depthwise);
+            self.convolution(format!("{name}.shortcut.0"), &depthwise(block.in_channels).into());
             let pointwise = Convolution::pointwise(block.in_channels, block.out_channels, Extra::Norm);
             self.convolution(format!("{name}.shortcut.2"), &pointwise);
         }
@@ -183,7 +233,7 @@ impl GhostNetConfig {
             "conv_stem".to_string(),
             &Convolution {
                 channels: [self.in_channels, architecture.stem_channels],
-                kernel_size: 3,
+                kernel_size: [3, 3],
                 stride: self.stem_stride,
                 groups: 1,
                 extra: Extra::Norm,
@@ -202,7 +252,7 @@ impl GhostNetConfig {
             &Convolution::pointwise(
                 architecture.last_channels,
                 architecture.head_channels,
-                if self.lineage.has_head_norm() { Extra::Norm } else { Extra::Bias },
+                if self.variant.has_head_norm() { Extra::Norm } else { Extra::Bias },
             ),
         );
         let weights = architecture.head_channels * self.num_classes;
@@ -211,7 +261,7 @@ impl GhostNetConfig {
             kind: LayerKind::Linear,
             in_channels: architecture.head_channels,
             output: [self.num_classes, 1, 1],
-            kernel_size: 1,
+            kernel_size: [1, 1],
             parameters: weights + Extra::Bias.parameters(self.num_classes),
             tensors: 1 + Extra::Bias.tensors(),
             multiply_adds: weights,
@@ -233,33 +283,49 @@ impl GhostNetConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Lineage;
+    use crate::Variant;
 
-    /// Counted by PyTorch over timm's modules, 1000 classes, 224×224; the papers print 42, 141 and 226 M multiply-adds.
-    const PUBLISHED: [(f64, usize, usize); 3] =
-        [(0.5, 2_587_292, 42_328_152), (1.0, 5_182_508, 141_150_512), (1.3, 7_358_820, 227_003_256)];
-    /// The same of the other lineage, over `tests/fixtures/gen/lineages.py`.
-    const PADDLE: [(f64, usize, usize); 3] =
-        [(0.5, 2_588_232, 42_327_816), (1.0, 5_183_016, 141_149_744), (1.3, 7_352_622, 226_995_784)];
+    /// Width, parameters, multiply-adds. Counted by PyTorch over timm's modules, 1000 classes, 224×224; the papers print 42, 141 and
+    /// 226 M multiply-adds for GhostNet, 167, 269 and 399 M for GhostNetV2. GhostNetV3 is as it trains. PaddleClas's are over
+    /// `tests/fixtures/gen/lineages.py`.
+    const PUBLISHED: [(Variant, f64, usize, usize); 13] = [
+        (Variant::Ghostnet, 0.5, 2_587_292, 42_328_152),
+        (Variant::Ghostnet, 1.0, 5_182_508, 141_150_512),
+        (Variant::Ghostnet, 1.3, 7_358_820, 227_003_256),
+        (Variant::GhostnetPaddle, 0.5, 2_588_232, 42_327_816),
+        (Variant::GhostnetPaddle, 1.0, 5_183_016, 141_149_744),
+        (Variant::GhostnetPaddle, 1.3, 7_352_622, 226_995_784),
+        (Variant::GhostnetV2, 1.0, 6_156_908, 167_048_288),
+        (Variant::GhostnetV2, 1.3, 8_960_404, 269_322_976),
+        (Variant::GhostnetV2, 1.6, 12_392_698, 398_607_224),
+        (Variant::GhostnetV3, 0.5, 3_395_384, 117_528_000),
+        (Variant::GhostnetV3, 1.0, 8_129_028, 404_128_320),
+        (Variant::GhostnetV3, 1.3, 12_217_720, 654_842_824),
+        (Variant::GhostnetV3, 1.6, 17_275_700, 971_574_612),
+    ];
 
     #[test]
     fn parameters_and_multiply_adds_are_the_published_ones() {
-        let official = PUBLISHED.map(|row| (Lineage::Official, row));
-        for (lineage, (width, parameters, multiply_adds)) in
-            official.into_iter().chain(PADDLE.map(|row| (Lineage::Paddle, row)))
-        {
-            let config = GhostNetConfig::new(1000).with_lineage(lineage).with_width(width);
-            assert_eq!(config.parameters(), parameters, "{lineage:?}, width {width}");
-            assert_eq!(config.multiply_adds(224, 224), multiply_adds, "{lineage:?}, width {width}");
+        for (variant, width, parameters, multiply_adds) in PUBLISHED {
+            let config = GhostNetConfig::new(1000).with_variant(variant).with_width(width);
+            assert_eq!(config.parameters(), parameters, "{variant:?}, width {width}");
+            assert_eq!(config.multiply_adds(224, 224), multiply_adds, "{variant:?}, width {width}");
         }
     }
 
     #[test]
-    fn there_are_96_layers_with_weights_and_512_tensors_or_516_with_a_norm_in_the_head() {
-        for (lineage, tensors) in [(Lineage::Official, 512), (Lineage::Paddle, 516)] {
-            let layers = GhostNetConfig::new(1000).with_lineage(lineage).layers(224, 224);
-            assert_eq!(layers.len(), 96, "{lineage:?}");
-            assert_eq!(layers.iter().map(|layer| layer.tensors).sum::<usize>(), tensors, "{lineage:?}");
+    fn convolutions_and_linear_layers_norms_and_tensors_are_as_many_as_in_timm() {
+        for (variant, layers, norms, tensors) in [
+            (Variant::Ghostnet, 96, 80, 512),
+            (Variant::GhostnetPaddle, 96, 81, 516),
+            (Variant::GhostnetV2, 138, 122, 764),
+            (Variant::GhostnetV3, 310, 326, 1956),
+        ] {
+            let counted = GhostNetConfig::new(1000).with_variant(variant).layers(224, 224);
+            let alone = counted.iter().filter(|layer| layer.kind == LayerKind::Norm).count();
+            assert_eq!(counted.len() - alone, layers, "{variant:?}");
+            assert_eq!(alone + counted.iter().filter(|layer| layer.tensors == 6).count(), norms, "{variant:?}");
+            assert_eq!(counted.iter().map(|layer| layer.tensors).sum::<usize>(), tensors, "{variant:?}");
         }
     }
 }

@@ -1,12 +1,17 @@
 //! The Ghost bottleneck (figure 3 of arXiv:1911.11907): a Ghost module expands, another one projects, with a strided depthwise
 //! convolution and squeeze-and-excite between them where the table says so. Nothing is activated after the addition.
 
+use alloc::vec::Vec;
+
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ghostnet_kernels::{Gate, GhostBottleneckTensors};
 
-use crate::{BlockSpec, ConvNorm, ConvNormConfig, GhostModule, GhostModuleConfig, SqueezeExcite, SqueezeExciteConfig};
+use crate::{
+    BatchNorm, BlockSpec, ConvNorm, ConvNormConfig, Convolution, GhostModule, GhostModuleConfig, SqueezeExcite,
+    SqueezeExciteConfig,
+};
 
 /// Configuration of a [`GhostBottleneck`]; the architecture's rows make it with [`GhostBottleneckConfig::from_spec`].
 #[derive(Config, Debug)]
@@ -34,6 +39,12 @@ pub struct GhostBottleneckConfig {
     /// Kernel `d` of the cheap operations.
     #[config(default = 3)]
     pub cheap_kernel_size: usize,
+    /// Attention in the first Ghost module: GhostNetV2 and GhostNetV3.
+    #[config(default = false)]
+    pub attention: bool,
+    /// Parallel branches in the Ghost modules and the strided convolution: GhostNetV3 while it trains.
+    #[config(default = false)]
+    pub branches: bool,
 }
 
 /// Convolutional shortcut: depthwise with the block's kernel and stride, then 1×1, with no activation anywhere.
@@ -51,7 +62,7 @@ pub struct GhostBottleneck {
     /// Expands, with ReLU.
     pub ghost1: GhostModule,
     /// Strided depthwise convolution, without activation, if the stride is above 1.
-    pub depthwise: Option<ConvNorm>,
+    pub depthwise: Option<Convolution>,
     /// Squeeze-and-excite.
     pub se: Option<SqueezeExcite>,
     /// Projects, without activation in either half.
@@ -67,6 +78,8 @@ impl GhostBottleneckConfig {
             .with_kernel_size(spec.kernel_size)
             .with_stride(spec.stride)
             .with_squeeze_channels(spec.squeeze_channels)
+            .with_attention(spec.attention)
+            .with_branches(spec.branches)
     }
 
     /// Builds the block.
@@ -75,19 +88,21 @@ impl GhostBottleneckConfig {
             GhostModuleConfig::new(in_channels, out_channels)
                 .with_ratio(self.ratio)
                 .with_cheap_kernel_size(self.cheap_kernel_size)
+                .with_branches(self.branches)
         };
+        let depthwise = |channels| ConvNormConfig::depthwise(channels, [self.kernel_size; 2], self.stride);
         let identity = self.in_channels == self.out_channels && self.stride == 1;
         GhostBottleneck {
-            ghost1: ghost(self.in_channels, self.expanded_channels).init(device),
+            ghost1: ghost(self.in_channels, self.expanded_channels).with_attention(self.attention).init(device),
             depthwise: (self.stride > 1)
-                .then(|| ConvNormConfig::depthwise(self.expanded_channels, self.kernel_size, self.stride).init(device)),
+                .then(|| Convolution::new(&depthwise(self.expanded_channels), self.branches, device)),
             se: self.squeeze_channels.map(|squeeze| {
                 SqueezeExciteConfig::new(self.expanded_channels, squeeze).with_gate(self.gate).init(device)
             }),
             ghost2: ghost(self.expanded_channels, self.out_channels).with_relu(false).init(device),
             shortcut: (!identity).then(|| Shortcut {
-                depthwise: ConvNormConfig::depthwise(self.in_channels, self.kernel_size, self.stride).init(device),
-                pointwise: ConvNormConfig::new(self.in_channels, self.out_channels, 1).init(device),
+                depthwise: depthwise(self.in_channels).init(device),
+                pointwise: ConvNormConfig::new(self.in_channels, self.out_channels, [1, 1]).init(device),
             }),
         }
     }
@@ -98,31 +113,67 @@ impl GhostBottleneck {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let tensors = self.tensors(x.device().is_autodiff());
-        let normed = ghostnet_kernels::ghost_bottleneck(x, tensors);
-        let shortcut = self.shortcut.iter().flat_map(|shortcut| shortcut.convs().map(|conv| &conv.norm));
-        let norms = self.ghost1.norms().into_iter().chain(self.depthwise.as_ref().map(|conv| &conv.norm));
-        for (norm, statistics) in norms.chain(self.ghost2.norms()).chain(shortcut).zip(normed.statistics) {
-            norm.update(statistics);
+        let plain = if self.ghost1.attention.is_some() { None } else { self.tensors(x.device().is_autodiff()) };
+        match plain {
+            Some(tensors) => {
+                let normed = ghostnet_kernels::ghost_bottleneck(x, tensors);
+                for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
+                    norm.update(statistics);
+                }
+                normed.output
+            }
+            None => self.forward_by_parts(x),
         }
-        normed.output
     }
 
-    /// What the kernels take, for an input with autodiff or without.
-    pub(crate) fn tensors(&self, autodiff: bool) -> GhostBottleneckTensors {
-        let shortcut = self.shortcut.as_ref();
-        GhostBottleneckTensors {
-            expand: self.ghost1.tensors(autodiff),
-            depthwise: self.depthwise.as_ref().map(|conv| conv.tensors(autodiff)),
-            squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
-            project: self.ghost2.tensors(autodiff),
-            shortcut: shortcut.map(|shortcut| shortcut.convs().map(|conv| conv.tensors(autodiff))),
+    /// With attention or branches.
+    fn forward_by_parts(&self, x: Tensor<4>) -> Tensor<4> {
+        let mut map = self.ghost1.forward(x.clone()); // [batch, expanded, height, width]
+        if let Some(depthwise) = &self.depthwise {
+            map = depthwise.forward(map, false); // [batch, expanded, height / stride, width / stride]
         }
+        if let Some(se) = &self.se {
+            map = se.forward(map);
+        }
+        let map = self.ghost2.forward(map); // [batch, out, height / stride, width / stride]
+        let shortcut = self.shortcut.iter().flat_map(Shortcut::convs).fold(x, |map, conv| conv.forward(map));
+        map + shortcut
+    }
+
+    /// What the kernels take of all but the attention, for an input with autodiff or without; `None` if there are branches.
+    pub(crate) fn tensors(&self, autodiff: bool) -> Option<GhostBottleneckTensors> {
+        let shortcut = self.shortcut.as_ref();
+        let depthwise = match &self.depthwise {
+            Some(depthwise) => Some(depthwise.single()?.tensors(autodiff)),
+            None => None,
+        };
+        Some(GhostBottleneckTensors {
+            expand: self.ghost1.tensors(autodiff)?,
+            depthwise,
+            squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
+            project: self.ghost2.tensors(autodiff)?,
+            shortcut: shortcut.map(|shortcut| shortcut.convs().map(|conv| conv.tensors(autodiff))),
+        })
+    }
+
+    pub(crate) fn merge_branches(&mut self) {
+        self.ghost1.merge_branches();
+        self.ghost2.merge_branches();
+        if let Some(depthwise) = &mut self.depthwise {
+            depthwise.merge();
+        }
+    }
+
+    /// Its norms, in the kernels' order if there are neither branches nor attention.
+    pub(crate) fn norms(&self) -> Vec<&BatchNorm> {
+        let shortcut = self.shortcut.iter().flat_map(Shortcut::convs).map(|conv| &conv.norm);
+        let depthwise = self.depthwise.iter().flat_map(Convolution::norms);
+        self.ghost1.norms().into_iter().chain(depthwise).chain(self.ghost2.norms()).chain(shortcut).collect()
     }
 }
 
 impl Shortcut {
-    fn convs(&self) -> [&ConvNorm; 2] {
+    pub(crate) fn convs(&self) -> [&ConvNorm; 2] {
         [&self.depthwise, &self.pointwise]
     }
 }

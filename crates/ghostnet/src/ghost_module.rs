@@ -1,12 +1,14 @@
 //! The Ghost module (section 3.1 of arXiv:1911.11907): a few intrinsic maps from an ordinary convolution, and the rest of the
 //! output, the ghosts, from a cheap depthwise convolution over them.
 
+use alloc::vec::Vec;
+
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ghostnet_kernels::GhostModuleTensors;
 
-use crate::{BatchNorm, ConvNorm, ConvNormConfig};
+use crate::{BatchNorm, ConvNormConfig, Convolution, DfcAttention, DfcAttentionConfig};
 
 /// Configuration of a [`GhostModule`].
 #[derive(Config, Debug)]
@@ -30,15 +32,23 @@ pub struct GhostModuleConfig {
     /// ReLU behind each half. The first module of a bottleneck has it, the second has none.
     #[config(default = true)]
     pub relu: bool,
+    /// Attention over the output: the first module of most bottlenecks of GhostNetV2 and GhostNetV3.
+    #[config(default = false)]
+    pub attention: bool,
+    /// Parallel branches in place of both convolutions: GhostNetV3 while it trains.
+    #[config(default = false)]
+    pub branches: bool,
 }
 
 /// Primary convolution, cheap operation on its output, both concatenated.
 #[derive(Module, Debug)]
 pub struct GhostModule {
     /// Makes the intrinsic maps.
-    pub primary_conv: ConvNorm,
+    pub primary_conv: Convolution,
     /// Makes the ghosts: depthwise, on the primary's output after its activation.
-    pub cheap_operation: ConvNorm,
+    pub cheap_operation: Convolution,
+    /// Multiplies the output.
+    pub attention: Option<DfcAttention>,
     /// ReLU behind each half.
     pub relu: bool,
     /// Channels out; fewer than the two halves have together if the ratio does not divide them.
@@ -56,19 +66,26 @@ impl GhostModuleConfig {
         self.primary_channels() * (self.ratio - 1)
     }
 
+    pub(crate) fn primary_conv(&self) -> ConvNormConfig {
+        ConvNormConfig::new(self.in_channels, self.primary_channels(), [self.kernel_size; 2]).with_stride(self.stride)
+    }
+
+    pub(crate) fn cheap_operation(&self) -> ConvNormConfig {
+        let primary = self.primary_channels();
+        ConvNormConfig::new(primary, self.cheap_channels(), [self.cheap_kernel_size; 2]).with_groups(primary)
+    }
+
     /// # Panics
     /// If the ratio is below 2, or a kernel has no centre.
     pub fn init(&self, device: &Device) -> GhostModule {
         assert!(self.ratio >= 2, "the ratio of a Ghost module must be at least 2, got {}", self.ratio);
         assert!(self.cheap_kernel_size % 2 == 1, "the cheap kernel must be odd, got {}", self.cheap_kernel_size);
-        let primary = self.primary_channels();
         GhostModule {
-            primary_conv: ConvNormConfig::new(self.in_channels, primary, self.kernel_size)
-                .with_stride(self.stride)
-                .init(device),
-            cheap_operation: ConvNormConfig::new(primary, self.cheap_channels(), self.cheap_kernel_size)
-                .with_groups(primary)
-                .init(device),
+            primary_conv: Convolution::new(&self.primary_conv(), self.branches, device),
+            cheap_operation: Convolution::new(&self.cheap_operation(), self.branches, device),
+            attention: self
+                .attention
+                .then(|| DfcAttentionConfig::new(self.in_channels, self.out_channels).init(device)),
             relu: self.relu,
             out_channels: self.out_channels,
         }
@@ -80,26 +97,46 @@ impl GhostModule {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let normed = ghostnet_kernels::ghost_module(x.clone(), self.tensors(x.device().is_autodiff()));
-        for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
-            norm.update(statistics);
+        let maps = match self.tensors(x.device().is_autodiff()) {
+            Some(tensors) => {
+                let normed = ghostnet_kernels::ghost_module(x.clone(), tensors);
+                for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
+                    norm.update(statistics);
+                }
+                normed.output
+            }
+            None => {
+                let primary = self.primary_conv.forward(x.clone(), self.relu); // [batch, primary, height, width]
+                let cheap = self.cheap_operation.forward(primary.clone(), self.relu); // [batch, cheap, height, width]
+                let maps = Tensor::cat(Vec::from([primary, cheap]), 1);
+                if maps.dims()[1] == self.out_channels { maps } else { maps.narrow(1, 0, self.out_channels) }
+            }
+        };
+        match &self.attention {
+            Some(attention) => attention.forward(maps, x),
+            None => maps,
         }
-        normed.output
     }
 
-    /// What the kernels take, for an input with autodiff or without.
-    pub(crate) fn tensors(&self, autodiff: bool) -> GhostModuleTensors {
-        GhostModuleTensors {
-            primary: self.primary_conv.tensors(autodiff),
-            cheap: self.cheap_operation.tensors(autodiff),
+    /// What the kernels take of its convolutions, for an input with autodiff or without; `None` if they have branches.
+    pub(crate) fn tensors(&self, autodiff: bool) -> Option<GhostModuleTensors> {
+        Some(GhostModuleTensors {
+            primary: self.primary_conv.single()?.tensors(autodiff),
+            cheap: self.cheap_operation.single()?.tensors(autodiff),
             relu: self.relu,
             out_channels: self.out_channels,
-        }
+        })
     }
 
-    /// Its norms in the kernels' order.
-    pub(crate) fn norms(&self) -> [&BatchNorm; 2] {
-        [&self.primary_conv.norm, &self.cheap_operation.norm]
+    pub(crate) fn merge_branches(&mut self) {
+        self.primary_conv.merge();
+        self.cheap_operation.merge();
+    }
+
+    /// Its norms, those of the convolutions first and in the kernels' order.
+    pub(crate) fn norms(&self) -> Vec<&BatchNorm> {
+        let attention = self.attention.iter().flat_map(DfcAttention::norms);
+        [&self.primary_conv, &self.cheap_operation].into_iter().flat_map(Convolution::norms).chain(attention).collect()
     }
 }
 

@@ -10,8 +10,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use ghostnet_kernels::{LinearTensors, global_average_pool};
 
+use crate::dfc_attention::SHRINK;
 use crate::{
-    Architecture, BatchNorm, BatchNormConfig, ConvNorm, ConvNormConfig, GhostBottleneck, GhostBottleneckConfig, Lineage,
+    Architecture, BatchNorm, BatchNormConfig, ConvNorm, ConvNormConfig, GhostBottleneck, GhostBottleneckConfig, Variant,
 };
 
 /// Configuration of a [`GhostNet`].
@@ -38,12 +39,12 @@ pub struct GhostNetConfig {
     #[config(default = 2)]
     pub stem_stride: usize,
     /// Which of the published networks.
-    #[config(default = "Lineage::Official")]
-    pub lineage: Lineage,
+    #[config(default = "Variant::Ghostnet")]
+    pub variant: Variant,
 }
 
 /// The GhostNet classifier of arXiv:1911.11907, with tensor names and numbers of the official PyTorch code and of timm, or with the
-/// numbers of the other [`Lineage`].
+/// numbers of another [`Variant`].
 #[derive(Module, Debug)]
 pub struct GhostNet {
     /// 3×3, stride 2, followed by a ReLU.
@@ -54,7 +55,7 @@ pub struct GhostNet {
     pub last: ConvNorm,
     /// 1×1, with bias if it has no norm.
     pub head: Conv2d,
-    /// Behind the head in networks of [`Lineage::Paddle`]. A ReLU follows in any case.
+    /// Behind the head in networks of [`Variant::GhostnetPaddle`]. A ReLU follows in any case.
     pub head_norm: Option<BatchNorm>,
     /// Before the classifier.
     pub dropout: Dropout,
@@ -71,13 +72,13 @@ impl GhostNetConfig {
     /// Every parameter is drawn here and in order, so [`Device::seed`] before this call decides them.
     pub fn init(&self, device: &Device) -> GhostNet {
         let architecture = Architecture::new(self);
-        let has_head_norm = self.lineage.has_head_norm();
+        let has_head_norm = self.variant.has_head_norm();
         let mut stages: Vec<Vec<GhostBottleneck>> = Vec::new();
         for spec in &architecture.blocks {
             let block = GhostBottleneckConfig::from_spec(spec)
                 .with_ratio(self.ratio)
                 .with_cheap_kernel_size(self.cheap_kernel_size)
-                .with_gate(self.lineage.gate())
+                .with_gate(self.variant.gate())
                 .init(device);
             if spec.index == 0 {
                 stages.push(Vec::new());
@@ -87,11 +88,11 @@ impl GhostNetConfig {
             }
         }
         let model = GhostNet {
-            stem: ConvNormConfig::new(self.in_channels, architecture.stem_channels, 3)
+            stem: ConvNormConfig::new(self.in_channels, architecture.stem_channels, [3, 3])
                 .with_stride(self.stem_stride)
                 .init(device),
             stages,
-            last: ConvNormConfig::new(architecture.trunk_channels(), architecture.last_channels, 1).init(device),
+            last: ConvNormConfig::new(architecture.trunk_channels(), architecture.last_channels, [1, 1]).init(device),
             head: Conv2dConfig::new([architecture.last_channels, architecture.head_channels], [1, 1])
                 .with_bias(!has_head_norm)
                 .init(device),
@@ -102,6 +103,14 @@ impl GhostNetConfig {
         };
         draw_parameters(&model);
         model
+    }
+}
+
+impl GhostNetConfig {
+    /// The least height and width, pixels, of images that it can see: attention halves the last maps.
+    pub fn least_image_side(&self) -> usize {
+        let strides = Architecture::new(self).blocks.iter().map(|block| block.stride).product::<usize>();
+        if self.variant.has_attention() { self.stem_stride * strides * (SHRINK - 1) + 1 } else { 1 }
     }
 }
 
@@ -117,6 +126,16 @@ fn draw_parameters(model: &GhostNet) {
 }
 
 impl GhostNet {
+    /// The network whose branches are merged, by its running statistics, for inference or to be loaded elsewhere: a GhostNetV3 becomes
+    /// a GhostNetV2 with the same scores up to rounding. Any other stays what it is.
+    pub fn merge_branches(&self) -> Self {
+        let mut model = self.valid();
+        for block in model.stages.iter_mut().flatten() {
+            block.merge_branches();
+        }
+        model
+    }
+
     /// Freezes the stem and the first `count` of the ten maps that [`features`](Self::features) gives, nine stages and the last
     /// convolution, and sets all others free: what is frozen has no gradients and uses its running statistics.
     pub fn freeze_stages(self, count: usize) -> Self {
@@ -136,11 +155,12 @@ impl GhostNet {
     /// Class scores before the softmax.
     ///
     /// # Shapes
-    /// - `images`: `[batch, in_channels, height, width]`, at least 32×32 to be meaningful; any size runs
+    /// - `images`: `[batch, in_channels, height, width]`, at least 32×32 to be meaningful; any size runs, but for networks with
+    ///   attention, see [`GhostNetConfig::least_image_side`]
     /// - output: `[batch, num_classes]`
     ///
     /// # Panics
-    /// If the images do not have the network's channels; the message names both.
+    /// If the images do not have the network's channels, or are too small for its attention; the message names both.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let mut map = self.forward_stem(images);
         for stage in &self.stages {

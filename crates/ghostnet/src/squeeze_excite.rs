@@ -1,4 +1,4 @@
-//! Squeeze-and-excite. Its gate is the hard sigmoid `relu6(x + 3) / 6`, or clipped in networks of the other lineage.
+//! Squeeze-and-excite. Its gate is the hard sigmoid `relu6(x + 3) / 6`, or clipped in networks of PaddleClas.
 
 use burn::config::Config;
 use burn::module::Module;

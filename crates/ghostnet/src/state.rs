@@ -1,7 +1,7 @@
 //! Weights by name: timm's tensor names, order and layouts, so that a file written from here is what every other tool reads.
 //!
-//! The network of [`Lineage::Paddle`](crate::Lineage::Paddle) is not in timm; it has the same names, and its head's norm is `bn2`, after
-//! the stem's `bn1`.
+//! The network of [`Variant::GhostnetPaddle`](crate::Variant::GhostnetPaddle) is not in timm; it has the same names, and its head's
+//! norm is `bn2`, after the stem's `bn1`.
 //!
 //! The modules use burn's words and orientation; the table in this file turns their paths into timm's names, and the
 //! classifier's weight from burn's `[in, out]` into PyTorch's `[out, in]`.
@@ -16,26 +16,40 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::GhostNet;
 
-/// Paths of modules and the names that timm gives them. The first entry that matches at a path's segment is applied.
+/// Beginnings of paths of modules, from any segment on, and the names that timm gives them. Each is applied once, in this order.
 #[rustfmt::skip]
-const NAMES: [(&str, &str); 17] = [
-    ("stem.conv.",               "conv_stem."),
-    ("stem.norm.",               "bn1."),
-    ("last.conv.",               "blocks.9.0.conv."),
-    ("last.norm.",               "blocks.9.0.bn1."),
-    ("head.",                    "conv_head."),
-    ("head_norm.",               "bn2."),
-    ("primary_conv.conv.",       "primary_conv.0."),
-    ("primary_conv.norm.",       "primary_conv.1."),
-    ("cheap_operation.conv.",    "cheap_operation.0."),
-    ("cheap_operation.norm.",    "cheap_operation.1."),
-    ("shortcut.depthwise.conv.", "shortcut.0."),
-    ("shortcut.depthwise.norm.", "shortcut.1."),
-    ("shortcut.pointwise.conv.", "shortcut.2."),
-    ("shortcut.pointwise.norm.", "shortcut.3."),
-    ("depthwise.conv.",          "conv_dw."),
-    ("depthwise.norm.",          "bn_dw."),
-    ("stages.",                  "blocks."),
+const NAMES: [(&str, &str); 30] = [
+    ("stages.",                         "blocks."),
+    ("stem.conv.",                      "conv_stem."),
+    ("stem.norm.",                      "bn1."),
+    ("last.conv.",                      "blocks.9.0.conv."),
+    ("last.norm.",                      "blocks.9.0.bn1."),
+    ("head.",                           "conv_head."),
+    ("head_norm.",                      "bn2."),
+    ("primary_conv.Single.conv.",       "primary_conv.0."),
+    ("primary_conv.Single.norm.",       "primary_conv.1."),
+    ("primary_conv.Parallel.convs.",    "primary_rpr_conv."),
+    ("primary_conv.Parallel.",          "primary_rpr_"),
+    ("cheap_operation.Single.conv.",    "cheap_operation.0."),
+    ("cheap_operation.Single.norm.",    "cheap_operation.1."),
+    ("cheap_operation.Parallel.convs.", "cheap_rpr_conv."),
+    ("cheap_operation.Parallel.",       "cheap_rpr_"),
+    ("attention.pointwise.conv.",       "short_conv.0."),
+    ("attention.pointwise.norm.",       "short_conv.1."),
+    ("attention.horizontal.conv.",      "short_conv.2."),
+    ("attention.horizontal.norm.",      "short_conv.3."),
+    ("attention.vertical.conv.",        "short_conv.4."),
+    ("attention.vertical.norm.",        "short_conv.5."),
+    ("shortcut.depthwise.conv.",        "shortcut.0."),
+    ("shortcut.depthwise.norm.",        "shortcut.1."),
+    ("shortcut.pointwise.conv.",        "shortcut.2."),
+    ("shortcut.pointwise.norm.",        "shortcut.3."),
+    ("depthwise.Single.conv.",          "conv_dw."),
+    ("depthwise.Single.norm.",          "bn_dw."),
+    ("depthwise.Parallel.convs.",       "dw_rpr_conv."),
+    ("depthwise.Parallel.",             "dw_rpr_"),
+    // The norm of a branch.
+    ("norm.",                           "bn1."),
 ];
 
 /// The one tensor whose layout differs: burn keeps `[in, out]`, PyTorch `[out, in]`.
@@ -100,16 +114,15 @@ struct Path(Vec<String>);
 
 impl Path {
     fn name(&self) -> String {
-        let path = self.0.join(".");
+        let mut name = self.0.join(".");
         for (module, timm) in NAMES {
-            if let Some(at) = path.find(module)
-                && (at == 0 || path[..at].ends_with('.'))
+            if let Some(at) = name.find(module)
+                && (at == 0 || name[..at].ends_with('.'))
             {
-                let name = format!("{}{timm}{}", &path[..at], &path[at + module.len()..]);
-                return name.replacen("stages.", "blocks.", 1);
+                name.replace_range(at..at + module.len(), timm);
             }
         }
-        path
+        name
     }
 }
 
@@ -253,15 +266,7 @@ impl GhostNet {
     fn norms(&self) -> Vec<&crate::BatchNorm> {
         let mut norms = Vec::from([&self.stem.norm, &self.last.norm]);
         norms.extend(&self.head_norm);
-        for block in self.stages.iter().flatten() {
-            for ghost in [&block.ghost1, &block.ghost2] {
-                norms.extend([&ghost.primary_conv.norm, &ghost.cheap_operation.norm]);
-            }
-            norms.extend(block.depthwise.iter().map(|pair| &pair.norm));
-            if let Some(shortcut) = &block.shortcut {
-                norms.extend([&shortcut.depthwise.norm, &shortcut.pointwise.norm]);
-            }
-        }
+        norms.extend(self.stages.iter().flatten().flat_map(crate::GhostBottleneck::norms));
         norms
     }
 }

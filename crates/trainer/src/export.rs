@@ -175,9 +175,15 @@ impl Exporter {
         Ok(Self { model: model.valid(), card, is_folded, device })
     }
 
-    fn state(&self, folded: bool) -> Vec<NamedTensor> {
-        let state = self.model.state(i64::try_from(self.card.step).unwrap_or(i64::MAX));
-        if folded { fold(&state) } else { state }
+    /// The network for inference: its branches merged, its batch norms folded if that is wanted.
+    fn deployed(&self, folded: bool) -> (ModelCard, Vec<NamedTensor>) {
+        let card = ModelCard { folded, variant: self.card.variant.merged(), ..self.card.clone() };
+        let state = self.state(&self.model.merge_branches());
+        (card, if folded { fold(&state) } else { state })
+    }
+
+    fn state(&self, model: &GhostNet) -> Vec<NamedTensor> {
+        model.state(i64::try_from(self.card.step).unwrap_or(i64::MAX))
     }
 
     /// Writes safetensors with timm's names, class names and preprocessing in its metadata.
@@ -189,9 +195,8 @@ impl Exporter {
                  hint: export with `--fold`, or start from the checkpoint"
             );
         }
-        let card = ModelCard { folded: fold, ..self.card.clone() };
-        let tensors: Vec<(String, TensorData)> = self
-            .state(fold)
+        let (card, state) = if fold { self.deployed(true) } else { (self.card.clone(), self.state(&self.model)) };
+        let tensors: Vec<(String, TensorData)> = state
             .into_iter()
             .map(|NamedTensor { name, data }| {
                 let data = if data.dtype() == DType::F32 { data.convert_dtype(precision.dtype()) } else { data };
@@ -239,7 +244,8 @@ impl Exporter {
             let side = Side::Fixed(size as usize);
             value(IMAGES, Element::F32, &[batch, Side::Fixed(3), side, side])
         };
-        network::add(&mut graph, &self.card.config(), &self.state(fold))?;
+        let (card, state) = self.deployed(fold);
+        network::add(&mut graph, &card.config(), &state, size as usize)?;
         let output = value(LOGITS, Element::F32, &[batch, Side::Fixed(self.card.classes.len())]);
         let model = proto::Model {
             ir_version,
@@ -253,25 +259,24 @@ impl Exporter {
                 outputs: vec![output],
             }),
             opset_import: vec![proto::OperatorSet { domain: String::new(), version: opset }],
-            metadata: self.metadata()?,
+            metadata: metadata(&ModelCard { folded: false, ..card })?,
         };
         Ok((opset, model))
     }
+}
 
-    /// What a program around the network has to know.
-    fn metadata(&self) -> anyhow::Result<Vec<proto::Entry>> {
-        let card = ModelCard { folded: false, ..self.card.clone() };
-        let preprocessing = serde_json::json!({
-            "image_size": card.image_size,
-            "transforms": card.transforms,
-            "mean": card.normalization.mean,
-            "std": card.normalization.std,
-        });
-        let entries = [
-            ("classes", serde_json::to_string(&card.classes)?),
-            ("preprocessing", preprocessing.to_string()),
-            (CARD_KEY, serde_json::to_string(&card)?),
-        ];
-        Ok(entries.map(|(key, value)| proto::Entry { key: key.to_string(), value }).to_vec())
-    }
+/// What a program around a network has to know.
+fn metadata(card: &ModelCard) -> anyhow::Result<Vec<proto::Entry>> {
+    let preprocessing = serde_json::json!({
+        "image_size": card.image_size,
+        "transforms": card.transforms,
+        "mean": card.normalization.mean,
+        "std": card.normalization.std,
+    });
+    let entries = [
+        ("classes", serde_json::to_string(&card.classes)?),
+        ("preprocessing", preprocessing.to_string()),
+        (CARD_KEY, serde_json::to_string(card)?),
+    ];
+    Ok(entries.map(|(key, value)| proto::Entry { key: key.to_string(), value }).to_vec())
 }

@@ -7,7 +7,7 @@ use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
 
 use crate::import::Hints;
 use crate::model_source::{FoundModel, OpenedModel};
-use crate::recipe::{MOST_FROZEN_STAGES, Variant};
+use crate::recipe::MOST_FROZEN_STAGES;
 
 /// What depends on the number of classes.
 pub(crate) const CLASSIFIER: &str = "classifier.";
@@ -41,8 +41,8 @@ impl Pretrained {
             );
         }
         let (card, found) = (&file.card, file.card.config());
-        if found.lineage != model.lineage {
-            let [found, wanted] = [found.lineage, model.lineage].map(Variant::of);
+        if found.variant != model.variant {
+            let [found, wanted] = [found.variant, model.variant];
             bail!(
                 "the weights in `{}` are of another network than the recipe's: `{}`, not `{}`\n\n\
                  hint: `--set model.variant={}`",

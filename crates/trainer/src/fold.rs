@@ -64,13 +64,15 @@ pub fn fold(state: &[NamedTensor]) -> Vec<NamedTensor> {
     folded
 }
 
-/// The state that gives a network the function of a folded one: norms that only add the biases. `fresh` is the state of any network
-/// of the same kind. What is missing in `folded` is missing in the result.
+/// The state that gives a network the function of a folded one: in place of norms that are gone, ones that only add the bias of the
+/// convolution. Norms that are still there stay. `fresh` is the state of any network of the same kind. What is missing in `folded` is
+/// missing in the result.
 pub fn unfold(folded: Vec<NamedTensor>, fresh: &[NamedTensor]) -> Vec<NamedTensor> {
     let norms = norms(fresh);
-    // In f32, this variance and ε add up to exactly 1.
-    let variance = (1.0 - epsilon()) as f32;
+    let variance = BatchNormConfig::new(1).neutral_variance() as f32;
     let mut given: HashMap<String, TensorData> = folded.into_iter().map(|tensor| (tensor.name, tensor.data)).collect();
+    let kept: HashSet<String> =
+        norms.iter().filter(|norm| given.contains_key(&format!("{norm}.weight"))).cloned().collect();
     let mut state = Vec::with_capacity(fresh.len());
     let mut conv = "";
     for tensor in fresh {
@@ -81,6 +83,7 @@ pub fn unfold(folded: Vec<NamedTensor>, fresh: &[NamedTensor]) -> Vec<NamedTenso
                 conv = module;
                 given.remove(&tensor.name)
             }
+            (true, _) if kept.contains(module) => given.remove(&tensor.name),
             (true, "weight") => Some(filled(1.0)),
             (true, "bias") => given.remove(&format!("{conv}.bias")),
             (true, "running_mean") => Some(filled(0.0)),

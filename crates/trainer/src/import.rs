@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use foreign_weights::ForeignWeights;
-use ghostnet::{Architecture, GhostNetConfig, Lineage, NamedTensor, StateError};
+use ghostnet::{Architecture, GhostNetConfig, NamedTensor, StateError, Variant};
 use imageset::{Interpolation, Pipeline, Transform};
 
 use crate::batch::Normalization;
-use crate::recipe::Variant;
+use crate::fold::unfold;
 use crate::weights::{ModelCard, ModelFile};
 
 mod naming;
@@ -55,7 +55,7 @@ impl Hints {
     }
 }
 
-/// How images are prepared for a network, as far as it is known; the rest is as its lineage has it.
+/// How images are prepared for a network, as far as it is known; the rest is as its authors have it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preparation {
     /// Height and width, pixels.
@@ -79,7 +79,7 @@ pub struct Imported {
 
 /// Widths that are tried after the published ones: 0.1 to 3 in steps of a twentieth.
 fn widths() -> impl Iterator<Item = f64> {
-    [0.5, 1.0, 1.3].into_iter().chain((2..=60).map(|twentieth| f64::from(twentieth) / 20.0))
+    [0.5, 1.0, 1.3, 1.6].into_iter().chain((2..=60).map(|twentieth| f64::from(twentieth) / 20.0))
 }
 
 /// Reads the bytes of a file; `path` is for messages.
@@ -93,14 +93,24 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
             others.len()
         );
     }
-    refuse_other_networks(path, &weights)?;
     let naming = Naming::of(&weights.tensors);
     let first: Vec<String> = weights.tensors.iter().take(5).map(|tensor| format!("`{}`", tensor.name)).collect();
     let tensors = naming.translate(weights.tensors).with_context(|| format!("`{}` is damaged", path.display()))?;
     let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape());
     let layers = ["conv_stem.weight", "conv_head.weight", "classifier.weight"];
+    let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
+    // The norms behind its merged branches are gone.
+    let is_deployed_v3 = has(".short_conv.") && has(".primary_conv.0.bias");
+    if hints.partial && is_deployed_v3 {
+        bail!("`{}` is a GhostNetV3 as it is deployed, which is taken whole or not at all", path.display());
+    }
+    let variant = match (has("_rpr_"), has(".short_conv.")) {
+        (true, _) => Variant::GhostnetV3,
+        (false, true) => Variant::GhostnetV2,
+        (false, false) => Variant::Ghostnet,
+    };
     if hints.partial {
-        return partial::import(path, tensors, hints, notes);
+        return partial::import(path, tensors, variant, hints, notes);
     }
     let [Some(stem), Some(head), Some(classifier)] = layers.map(shape) else {
         let [stem, head, classifier] = layers.map(|layer| naming.theirs(layer));
@@ -115,19 +125,27 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
     if num_classes == 0 {
         bail!("`{}` is for no classes: the shape of `classifier.weight` is {:?}", path.display(), &classifier[..]);
     }
-    let lineage = lineage(path, naming, shape)?;
-    let config = |lineage, width| GhostNetConfig::new(num_classes).with_lineage(lineage).with_width(width);
+    let variant = match variant {
+        Variant::Ghostnet => first_variant(path, naming, shape)?,
+        other => other,
+    };
+    let config = |variant, width| GhostNetConfig::new(num_classes).with_variant(variant).with_width(width);
     let fits = |width: &f64| {
-        let architecture = Architecture::new(&config(lineage, *width));
+        let architecture = Architecture::new(&config(variant, *width));
         stem.first() == Some(&architecture.stem_channels) && head.get(1) == Some(&architecture.last_channels)
     };
     let candidates: Vec<f64> = widths().filter(fits).collect();
     if let Some([squeezed, ..]) = shape(SQUEEZE).map(|shape| &shape[..]) {
-        let takes = |lineage| candidates.iter().any(|&width| first_squeeze(&config(lineage, width)) == Some(*squeezed));
-        refuse_mixtures(path, lineage, *squeezed, takes)?;
+        let takes = |variant| candidates.iter().any(|&width| first_squeeze(&config(variant, width)) == Some(*squeezed));
+        refuse_mixtures(path, variant, *squeezed, takes)?;
     }
-    let width =
-        find_width(&candidates, |width| config(lineage, width), &tensors).with_context(|| match naming.is_timm() {
+    let (width, tensors) = find_width(&candidates, |width| config(variant, width), &tensors, is_deployed_v3)
+        .with_context(|| match naming.is_timm() {
+            true if is_deployed_v3 => format!(
+                "`{}` is a GhostNetV3 as it is deployed, and not a whole one; what follows are names of GhostNetV2, where norms stand \
+                 in place of the biases",
+                path.display()
+            ),
             true => format!("`{}` is not a GhostNet that is built here{HINT}", path.display()),
             false => format!(
                 "`{}` has names of {} and is not a GhostNet that is built here; what follows are timm's names{HINT}",
@@ -138,18 +156,21 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
     if !naming.is_timm() {
         notes.push(format!("its names are those of {}, and were changed to ours", naming.program));
     }
-    notes.push(match lineage {
-        Lineage::Official => format!(
-            "it is GhostNet {width}x of 2020 (arXiv:1911.11907) for {num_classes} classes, and every tensor is there"
+    let what = match variant {
+        Variant::Ghostnet => format!("GhostNet {width}x of 2020 (arXiv:1911.11907)"),
+        Variant::GhostnetPaddle => {
+            format!("GhostNet {width}x of 2020 as {} have it, {}", of_whom(variant), key(variant))
+        }
+        Variant::GhostnetV2 if is_deployed_v3 => format!(
+            "GhostNetV3 {width}x as it is deployed, its branches merged (arXiv:2404.11202), which is a GhostNetV2 with other weights, {}",
+            key(variant)
         ),
-        Lineage::Paddle => format!(
-            "it is GhostNet {width}x of 2020 as {} have it, `variant = \"{}\"`, for {num_classes} classes, and every tensor is there",
-            of_whom(lineage),
-            Variant::of(lineage).key()
-        ),
-    });
+        Variant::GhostnetV2 => format!("GhostNetV2 {width}x (arXiv:2211.12905), {}", key(variant)),
+        Variant::GhostnetV3 => format!("GhostNetV3 {width}x as it is trained (arXiv:2404.11202), {}", key(variant)),
+    };
+    notes.push(format!("it is {what} for {num_classes} classes, and every tensor is there"));
     let classes = class_names(path, hints.classes, num_classes, &mut notes)?;
-    let model = ModelFile::new(path, card(lineage, width, classes, hints.preparation)?, tensors);
+    let model = ModelFile::new(path, card(variant, width, classes, hints.preparation)?, tensors);
     Ok(Imported { model, notes })
 }
 
@@ -180,33 +201,42 @@ fn class_names(
 const HINT: &str =
     "\n\nhint: if it is a part of one, or has other layers at its end, `ghostnet import --partial` takes what fits";
 
-/// Of which lineage a network is, by its head: with a bias, or with a norm.
-fn lineage<T>(path: &Path, naming: &Naming, shape: impl Fn(&str) -> Option<T>) -> anyhow::Result<Lineage> {
+/// How a recipe says it.
+fn key(variant: Variant) -> String {
+    format!("`variant = \"{}\"`,", variant.key())
+}
+
+/// Which GhostNet of 2020 a network is, by its head: with a bias, or with a norm.
+fn first_variant<T>(path: &Path, naming: &Naming, shape: impl Fn(&str) -> Option<T>) -> anyhow::Result<Variant> {
     match (naming.is_timm(), shape("bn2.weight").is_some(), shape("conv_head.bias").is_some()) {
         (true, true, true) => bail!(
             "`{}` is no GhostNet that was published: its head has both a bias, `conv_head.bias`, and a norm, `bn2`",
             path.display()
         ),
-        (true, false, _) => Ok(Lineage::Official),
-        _ => Ok(Lineage::Paddle),
+        (true, false, _) => Ok(Variant::Ghostnet),
+        _ => Ok(Variant::GhostnetPaddle),
     }
 }
 
-/// Refuses a network with the head of one lineage and the squeeze-and-excite of the other, as somebody makes who folds the head's norm
+/// Refuses a network with the head of one GhostNet of 2020 and the squeeze-and-excite of the other, as somebody makes who folds the head's norm
 /// away: its weights would be taken, and its gate be the wrong one.
 fn refuse_mixtures(
     path: &Path,
-    lineage: Lineage,
+    variant: Variant,
     squeezed: usize,
-    takes: impl Fn(Lineage) -> bool,
+    takes: impl Fn(Variant) -> bool,
 ) -> anyhow::Result<()> {
-    let other = if lineage == Lineage::Official { Lineage::Paddle } else { Lineage::Official };
-    if !takes(lineage) && takes(other) {
+    let other = match variant {
+        Variant::Ghostnet => Variant::GhostnetPaddle,
+        Variant::GhostnetPaddle => Variant::Ghostnet,
+        Variant::GhostnetV2 | Variant::GhostnetV3 => return Ok(()),
+    };
+    if !takes(variant) && takes(other) {
         bail!(
             "`{}` mixes two networks: its head is that of {}, and its squeeze-and-excite, with {squeezed} channels in `{SQUEEZE}`, \
              that of {}; no gate is right for both",
             path.display(),
-            of_whom(lineage),
+            of_whom(variant),
             of_whom(other)
         );
     }
@@ -218,17 +248,17 @@ fn first_squeeze(config: &GhostNetConfig) -> Option<usize> {
     Architecture::new(config).blocks.iter().find_map(|block| block.squeeze_channels)
 }
 
-/// Who published a lineage.
-fn of_whom(lineage: Lineage) -> &'static str {
-    match lineage {
-        Lineage::Official => "the official PyTorch code and timm",
-        Lineage::Paddle => "PaddleClas and iamhankai/ghostnet.pytorch",
+/// Who published a network.
+fn of_whom(variant: Variant) -> &'static str {
+    match variant {
+        Variant::GhostnetPaddle => "PaddleClas and iamhankai/ghostnet.pytorch",
+        Variant::Ghostnet | Variant::GhostnetV2 | Variant::GhostnetV3 => "the official PyTorch code and timm",
     }
 }
 
 /// The first shortcut with convolutions whose block has a kernel of 5×5.
 const SHORTCUT: &str = "blocks.3.0.shortcut.0.weight";
-/// The first layer of squeeze-and-excite; its width tells the lineages apart at every published width.
+/// The first layer of squeeze-and-excite; its width tells the networks apart at every published width.
 const SQUEEZE: &str = "blocks.3.0.se.conv_reduce.weight";
 
 /// The network of d-li14, which differs from that of iamhankai in its shortcuts alone, and in them by nothing but this shape.
@@ -243,28 +273,19 @@ fn refuse_other_shortcuts(path: &Path, shape: Option<&[usize]>) -> anyhow::Resul
     Ok(())
 }
 
-/// Of the same family, but other networks.
-fn refuse_other_networks(path: &Path, weights: &ForeignWeights) -> anyhow::Result<()> {
-    let has = |part: &str| weights.tensors.iter().any(|tensor| tensor.name.contains(part));
-    let network = match (has("_rpr_"), has(".short_conv."), has(".primary_conv.0.bias")) {
-        (true, _, _) => "GhostNetV3 as it is trained, with parallel branches",
-        (false, true, true) => "GhostNetV3 as it is deployed, its branches folded",
-        (false, true, false) => "GhostNetV2",
-        (false, false, _) => return Ok(()),
-    };
-    bail!("`{}` is a {network}, and only the GhostNet of 2020 is built here", path.display())
-}
-
-/// The first width whose network takes the tensors; an error says what does not fit the most likely one.
+/// The first width whose network takes the tensors, and those that it takes; an error says what does not fit the most likely one.
 fn find_width(
     candidates: &[f64],
     config: impl Fn(f64) -> GhostNetConfig,
     tensors: &[NamedTensor],
-) -> anyhow::Result<f64> {
+    lacks_norms: bool,
+) -> anyhow::Result<(f64, Vec<NamedTensor>)> {
     let mut first_error: Option<StateError> = None;
     for &width in candidates {
-        match config(width).init(&Device::flex()).load_state(tensors.to_vec()) {
-            Ok(_) => return Ok(width),
+        let network = config(width).init(&Device::flex());
+        let tensors = if lacks_norms { unfold(tensors.to_vec(), &network.state(0)) } else { tensors.to_vec() };
+        match network.load_state(tensors.clone()) {
+            Ok(_) => return Ok((width, tensors)),
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
@@ -276,11 +297,11 @@ fn find_width(
 
 /// The defaults are ImageNet's mean and deviation and 224 of 256 pixels: timm's weights want them bicubic. PaddleClas leaves its
 /// `ResizeImage` at OpenCV's bilinear, which is not antialiased; Pillow's is the nearest that there is here.
-fn card(lineage: Lineage, width: f64, classes: Vec<String>, preparation: Preparation) -> anyhow::Result<ModelCard> {
+fn card(variant: Variant, width: f64, classes: Vec<String>, preparation: Preparation) -> anyhow::Result<ModelCard> {
     let Preparation { image_size, interpolation, crop_pct, normalization } = preparation;
-    let interpolation = interpolation.unwrap_or(match lineage {
-        Lineage::Official => Interpolation::Bicubic,
-        Lineage::Paddle => Interpolation::Bilinear,
+    let interpolation = interpolation.unwrap_or(match variant {
+        Variant::Ghostnet | Variant::GhostnetV2 | Variant::GhostnetV3 => Interpolation::Bicubic,
+        Variant::GhostnetPaddle => Interpolation::Bilinear,
     });
     let transforms =
         vec![Transform::ResizeCenterCrop { size: None, crop_pct: crop_pct.unwrap_or(0.875), interpolation }];
@@ -289,7 +310,7 @@ fn card(lineage: Lineage, width: f64, classes: Vec<String>, preparation: Prepara
     let imagenet = Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     Ok(ModelCard {
         card_version: ModelCard::VERSION,
-        variant: Variant::of(lineage),
+        variant,
         width,
         dropout: 0.2,
         stem_stride: 2,

@@ -153,15 +153,6 @@ pub fn split_warning(card: &ModelCard, data: &DataSet) -> Option<&'static str> {
     )
 }
 
-/// The network of a recipe for a number of classes.
-pub fn network(model: &crate::recipe::Model, num_classes: usize) -> GhostNetConfig {
-    GhostNetConfig::new(num_classes)
-        .with_width(model.width)
-        .with_dropout(model.dropout)
-        .with_stem_stride(model.stem_stride)
-        .with_lineage(model.variant.lineage())
-}
-
 /// The optimizer of a recipe, which has seen nothing.
 pub fn optimizer(optimizer: &crate::recipe::Optimizer) -> Optimizer {
     let rule = match optimizer.kind {
@@ -382,7 +373,7 @@ impl Plan {
             let duration = mix.as_ref().and_then(|mix| mix.off_after);
             duration.map_or(u64::MAX, |duration| duration.to_whole_steps(steps_per_epoch))
         };
-        let model = network(&recipe.model, data.classes.len());
+        let model = recipe.model.network(data.classes.len());
         let finetune = recipe.finetune.as_ref();
         let is_gone = |finetune: &&Finetune| finetune.weights.as_ref().is_some_and(|weights| !weights.exists());
         let needs_weights = |finetune: &&Finetune| !(inputs.resumes && is_gone(finetune));

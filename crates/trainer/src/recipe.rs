@@ -40,7 +40,7 @@ pub use self::distill::Distill;
 pub use self::error::{RecipeError, Shown};
 pub use self::eval::Eval;
 pub use self::finetune::{Finetune, MOST_FROZEN_STAGES};
-pub use self::model::{Model, Variant};
+pub use self::model::Model;
 pub use self::optimizer::{Optimizer, OptimizerKind};
 pub use self::schedule::{Noise, Schedule, ScheduleKind};
 pub use self::train::{Bce, ClassWeights, Ema, Mix, Precision, Stage, Train};
@@ -195,6 +195,10 @@ impl Recipe {
         self.model.check()?;
         self.data.check()?;
         self.train.check()?;
+        self.model.check_image_size(self.data.image_size, "data.image_size")?;
+        for (index, stage) in self.train.stage.iter().enumerate() {
+            self.model.check_image_size(stage.image_size, &format!("train.stage.{index}.image_size"))?;
+        }
         self.optimizer.check()?;
         self.schedule.check(self)?;
         self.finetune.as_ref().map_or(Ok(()), Finetune::check)?;

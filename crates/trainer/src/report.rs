@@ -169,7 +169,7 @@ impl RunReport {
         let num_classes = model.as_ref().map(|model| model.card.classes.len());
         let num_classes =
             num_classes.or(data.as_ref().map(|data| data.classes.len())).or(report.recipe.model.num_classes);
-        report.network = num_classes.map(|num_classes| plan::network(&report.recipe.model, num_classes));
+        report.network = num_classes.map(|num_classes| report.recipe.model.network(num_classes));
         if let Some(data) = &data {
             report.images = Some(report.images(data));
         }

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, TensorData};
-use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
+use ghostnet::{GhostNet, GhostNetConfig, NamedTensor, Variant};
 use imageset::Transform;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Normalization;
 use crate::fold::unfold;
-use crate::recipe::Variant;
 
 /// Key of the card in the metadata. It is the only key: safetensors writes several in no fixed order.
 const CARD_KEY: &str = "ghostnet";
@@ -81,6 +80,7 @@ impl ModelCard {
             && *width > 0.0
             && (1..=2).contains(stem_stride)
             && (1..=MAX_IMAGE_SIZE).contains(image_size)
+            && *image_size as usize >= card.config().least_image_side()
             && normalization.std.iter().all(|std| *std > 0.0 && std.is_finite())
             && !card.classes.is_empty();
         if !is_sound {
@@ -100,7 +100,7 @@ impl ModelCard {
             .with_width(self.width)
             .with_dropout(self.dropout)
             .with_stem_stride(self.stem_stride)
-            .with_lineage(self.variant.lineage())
+            .with_variant(self.variant)
     }
 }
 

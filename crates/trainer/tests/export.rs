@@ -9,6 +9,8 @@ mod scene;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use burn::tensor::{Device, TensorData};
+use ghostnet::{GhostNetConfig, Variant};
 use insta::assert_snapshot;
 use scene::{Scene, tensors};
 use serde_json::Value;
@@ -125,11 +127,15 @@ fn exported_onnx_gives_our_scores_in_tract_and_in_onnxruntime() {
 }
 
 #[test]
-fn the_other_lineage_and_another_stem_are_exported_as_they_are() {
+fn every_variant_and_another_stem_are_exported_as_they_are() {
     let scene = Scene::new();
-    for changes in
-        [&["--set", "model.variant=ghostnet_paddle"][..], &["--set", "model.stem_stride=1", "--set", "model.width=0.5"]]
-    {
+    for changes in [
+        &["--set", "model.variant=ghostnet_paddle"][..],
+        &["--set", "model.stem_stride=1", "--set", "model.width=0.5"],
+        // Maps of 2, 3, 6, 12 and 24 pixels, and their halves.
+        &["--set", "model.variant=ghostnetv2", "--set", "data.image_size=48"],
+        &["--set", "model.variant=ghostnetv3", "--set", "data.image_size=57"],
+    ] {
         scene.train("run", &[changes, &["--fresh", "--set", "train.total={steps=3}", "--set", "schedule={}"]].concat());
         for file in ["model.onnx", "folded.safetensors"] {
             let report = export(&scene, &[file, "--fold"]);
@@ -291,20 +297,86 @@ fn a_network_is_verified_against_numbers_and_the_first_stage_that_differs_is_nam
     assert_snapshot!("refused_references", exchanges);
 }
 
-/// The numbers that PyTorch and timm computed, for weights that come from a rule and are written as timm would.
+type State = Vec<(String, TensorData)>;
+
+/// Weights that come from a rule, written as timm would, and the numbers that PyTorch and timm computed with them.
 #[test]
 fn the_published_networks_are_verified_through_the_program() {
     let scene = Scene::empty();
-    for (width, name) in [(0.5, "ghostnet_050"), (1.0, "ghostnet_100"), (1.3, "ghostnet_130")] {
-        let network = ghostnet::GhostNetConfig::new(10).with_width(width).init(&burn::tensor::Device::flex());
-        let state = hash_rule::fill(network.state(0)).into_iter().map(|tensor| (tensor.name, tensor.data));
-        let bytes = trainer::weights::encode(&state.collect::<Vec<_>>(), None).expect("tensors");
-        scene.write("weights.safetensors", bytes);
-        let fixture = format!("{}/../ghostnet/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let output = scene.run(&["verify", "weights.safetensors", "--against", &fixture, "--format", "json"]);
+    let state = |variant, width| -> State {
+        let config = GhostNetConfig::new(10).with_variant(variant).with_width(width);
+        let state = hash_rule::fill(config.init(&Device::flex()).state(0));
+        state.into_iter().map(|tensor| (tensor.name, tensor.data)).collect()
+    };
+    let verify = |state: &State, reference: &str| -> Value {
+        scene.write("weights.safetensors", trainer::weights::encode(state, None).expect("tensors"));
+        let output = scene.run(&["verify", "weights.safetensors", "--against", reference, "--format", "json"]);
         let verified: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(verified["agrees"], true, "{verified}");
-        // Six inputs with twelve stages and the scores, and two sums of the weights.
-        assert_eq!(verified["differences"].as_array().expect("differences").len(), 6 * 13 + 2);
+        verified
+    };
+    for (variant, width, name) in [
+        (Variant::Ghostnet, 0.5, "ghostnet_050"),
+        (Variant::Ghostnet, 1.0, "ghostnet_100"),
+        (Variant::Ghostnet, 1.3, "ghostnet_130"),
+        (Variant::GhostnetV2, 1.0, "ghostnetv2_100"),
+        (Variant::GhostnetV3, 1.0, "ghostnetv3_100"),
+    ] {
+        let fixture = fixture(name);
+        let verified = verify(&state(variant, width), &fixture);
+        // Inputs with twelve stages and the scores, and two sums of the weights.
+        let inputs = if variant == Variant::Ghostnet { 6 } else { 5 };
+        assert_eq!(verified["differences"].as_array().expect("differences").len(), inputs * 13 + 2);
+        if variant == Variant::GhostnetV3 {
+            // As the official code names them.
+            let official = |(name, data): (String, TensorData)| (name.replace(".bn1.", ".bn."), data);
+            let is_branch = |(name, _): &(String, TensorData)| name.contains("_rpr_");
+            let (branches, others): (State, State) = state(variant, width).into_iter().partition(is_branch);
+            let state = branches.into_iter().map(official).chain(others).collect();
+            verify(&state, &fixture);
+            assert!(scene.run(&["import", "weights.safetensors", "-o", "official.safetensors"]).status.success());
+        }
     }
+    // GhostNetV3 as it is deployed: where branches are merged there are biases and no norms.
+    let is_merged =
+        |name: &str| ["primary_conv.1.", "cheap_operation.1.", "bn_dw."].iter().any(|norm| name.contains(norm));
+    let mut deployed: State = Vec::new();
+    for (name, data) in state(Variant::GhostnetV2, 1.0).into_iter().filter(|(name, _)| !is_merged(name)) {
+        let layer = name.strip_suffix(".weight").filter(|layer| {
+            ["primary_conv.0", "cheap_operation.0", "conv_dw"].iter().any(|merged| layer.ends_with(merged))
+        });
+        if let Some(layer) = layer {
+            let bias = format!("{layer}.bias");
+            let values = hash_rule::weights(&bias, &[data.shape()[0]], false);
+            deployed.push((bias, TensorData::new(values, [data.shape()[0]])));
+        }
+        deployed.push((name, data));
+    }
+    let reference: Value =
+        serde_json::from_slice(&std::fs::read(fixture("ghostnetv3_100")).expect("a file")).expect("JSON");
+    scene.write("deployed.json", reference["deploy_direct"].to_string());
+    verify(&deployed, &scene.path("deployed.json").display().to_string());
+    let output = scene.run(&["import", "weights.safetensors", "-o", "deployed.safetensors"]);
+    assert_snapshot!(scene.exchange(&output), @r#"
+    exit code 0
+    --- stdout
+    deployed.safetensors
+      it is a safetensors file
+      it is GhostNetV3 1x as it is deployed, its branches merged (arXiv:2404.11202), which is a GhostNetV2 with other weights, `variant = "ghostnetv2"`, for 10 classes, and every tensor is there
+      it does not say what its classes are called, so they are numbered from 0
+    "#);
+    // One tensor less is one too few.
+    deployed.retain(|(name, _)| name != "blocks.0.0.ghost1.primary_conv.0.bias");
+    scene.write("weights.safetensors", trainer::weights::encode(&deployed, None).expect("tensors"));
+    let output = scene.run(&["import", "weights.safetensors", "-o", "deployed.safetensors"]);
+    assert_snapshot!(scene.exchange(&output), @r"
+    exit code 1
+    --- stderr
+    error: `weights.safetensors` is a GhostNetV3 as it is deployed, and not a whole one; what follows are names of GhostNetV2, where norms stand in place of the biases
+      cause: the tensors do not fit the network; missing: `blocks.0.0.ghost1.primary_conv.1.bias`
+    ");
+}
+
+fn fixture(name: &str) -> String {
+    format!("{}/../ghostnet/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"))
 }

@@ -300,7 +300,7 @@ fn networks_that_look_like_another_lineage_are_refused_by_name() {
     // The card of the official network on the tensors of the other one.
     let model = scene.checkpoints("run").pop().expect("a checkpoint").join("model.safetensors");
     let mut card = trainer::weights::ModelFile::read(&model).expect("a model").card;
-    card.variant = trainer::recipe::Variant::Ghostnet;
+    card.variant = ghostnet::Variant::Ghostnet;
     scene.write("false_card.safetensors", trainer::weights::encode(&state, Some(&card)).expect("tensors"));
 
     let mut exchanges = String::new();

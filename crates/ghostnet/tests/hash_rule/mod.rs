@@ -16,6 +16,8 @@ pub(crate) fn weights(name: &str, shape: &[usize], is_norm: bool) -> Vec<f32> {
     uniform(name, shape.iter().product())
         .into_iter()
         .map(|u| match (is_norm, leaf) {
+            // The branches of GhostNetV3 are added up.
+            (true, "weight") if name.contains("_rpr_") => (0.5 + u) * 0.4,
             (true, "weight" | "running_var") => 0.5 + u,
             (true, _) => (u - 0.5) * 0.2,
             (false, "weight") => (u - 0.5) * 2.0 * bound,

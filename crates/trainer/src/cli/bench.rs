@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueHint};
+use ghostnet::Variant;
 use imageset::Transform;
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, locate, te
 use crate::bench::{self, Floors, LayerTiming, Timing, Work};
 use crate::model_source::OpenedModel;
 use crate::observe::Output;
-use crate::recipe::{self, Recipe, Variant};
+use crate::recipe::{self, Recipe};
 use crate::weights::ModelCard;
 use crate::{device, plan};
 
@@ -169,13 +170,13 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         output.line(note);
     }
     let work = Work {
-        network: plan::network(&recipe.model, recipe.model.num_classes.unwrap_or(1000)),
+        network: recipe.model.network(recipe.model.num_classes.unwrap_or(1000)),
         image_size: recipe.data.image_size as usize,
         batch_size: recipe.data.batch_size,
     };
     let layers = work.network.layers(work.image_size, work.image_size);
     // The last map that has a norm: that of the last stage, or the head's, which is one pixel.
-    let has_head_norm = work.network.lineage.has_head_norm();
+    let has_head_norm = work.network.variant.has_head_norm();
     let last_map = layers.iter().rev().find(|layer| !has_head_norm && layer.name.starts_with("blocks."));
     let pixels = last_map.map_or(1, |layer| layer.output[1] * layer.output[2]);
     if training && work.batch_size * pixels < 2 {

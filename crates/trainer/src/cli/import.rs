@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueHint};
+use ghostnet::Variant;
 use serde::Serialize;
 
 use super::{FormatArgs, GlobalArgs, HintArgs, locate};
 use crate::import::Hints;
 use crate::model_source::FoundModel;
 use crate::observe::Output;
-use crate::recipe::Variant;
 use crate::run_directory;
 
 /// Arguments of `import`.

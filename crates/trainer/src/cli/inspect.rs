@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
-use ghostnet::{GhostNetConfig, LayerCount};
+use ghostnet::{GhostNetConfig, LayerCount, Variant};
 use serde::Serialize;
 
 use super::{FormatArgs, GlobalArgs, locate, tell_notes};
 use crate::model_source::OpenedModel;
 use crate::observe::Output;
-use crate::plan;
-use crate::recipe::{self, Variant};
+use crate::recipe;
 use crate::weights::ModelCard;
 
 /// Arguments of `inspect`.
@@ -35,7 +34,8 @@ pub(super) struct InspectArgs {
 struct Layer {
     name: String,
     kind: &'static str,
-    kernel_size: usize,
+    /// `[height, width]`
+    kernel_size: [usize; 2],
     in_channels: usize,
     /// `[channels, height, width]`
     output: [usize; 3],
@@ -101,7 +101,7 @@ pub(super) fn run(args: InspectArgs, global: GlobalArgs, output: &Output) -> any
         inspect(card.variant, &card.config(), image_size, Some(card))
     } else {
         let recipe = recipe::load(&args.target, &args.set)?.recipe;
-        let config = plan::network(&recipe.model, recipe.model.num_classes.unwrap_or(DEFAULT_NUM_CLASSES));
+        let config = recipe.model.network(recipe.model.num_classes.unwrap_or(DEFAULT_NUM_CLASSES));
         inspect(recipe.model.variant, &config, args.image_size.unwrap_or(recipe.data.image_size), None)
     };
     args.format.print(&inspection, text)?;
@@ -130,15 +130,19 @@ fn text(inspection: &Inspection) -> String {
     }
     let _ = write!(
         text,
-        "\n\n{:40} {:11} {:>2} {:>6} {:>15} {:>10} {:>13}",
+        "\n\n{:40} {:11} {:>3} {:>6} {:>15} {:>10} {:>13}",
         "layer", "kind", "k", "in", "out", "parameters", "multiply-adds"
     );
     for layer in layers {
         let output = layer.output.map(|side| side.to_string()).join("x");
         let Layer { name, kind, kernel_size, in_channels, parameters, multiply_adds, .. } = layer;
+        let kernel_size = match kernel_size {
+            [height, width] if height == width => height.to_string(),
+            [height, width] => format!("{height}x{width}"),
+        };
         let _ = write!(
             text,
-            "\n{name:40} {kind:11} {kernel_size:>2} {in_channels:>6} {output:>15} {parameters:>10} {multiply_adds:>13}"
+            "\n{name:40} {kind:11} {kernel_size:>3} {in_channels:>6} {output:>15} {parameters:>10} {multiply_adds:>13}"
         );
     }
     text

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use burn::tensor::TensorData;
 use ghostnet::{Architecture, BatchNormConfig, BlockSpec, Gate, GhostNetConfig, NamedTensor};
 
-use super::graph::{Graph, NodeSpec, float, int, ints};
+use super::graph::{Graph, NodeSpec, float, int, ints, string};
 
 /// Names of the value that goes into a network, normalised images `[batch, 3, height, width]`, and of what comes out of it.
 pub(super) const IMAGES: &str = "images";
@@ -25,10 +25,16 @@ struct Conv<'a> {
     relu: bool,
 }
 
-/// Adds the network with the tensors of `state`, folded or not, behind the value [`IMAGES`]; its scores are [`LOGITS`].
-pub(super) fn add(graph: &mut Graph, config: &GhostNetConfig, state: &[NamedTensor]) -> anyhow::Result<()> {
+/// Adds the network with the tensors of `state`, without branches and folded or not, behind the value [`IMAGES`], which is
+/// `image_size` pixels high and wide; its scores are [`LOGITS`].
+pub(super) fn add(
+    graph: &mut Graph,
+    config: &GhostNetConfig,
+    state: &[NamedTensor],
+    image_size: usize,
+) -> anyhow::Result<()> {
     let tensors = state.iter().map(|tensor| (tensor.name.as_str(), &tensor.data)).collect();
-    Builder { graph, tensors, gate: config.lineage.gate() }.network(&Architecture::new(config), config.stem_stride)
+    Builder { graph, tensors, gate: config.variant.gate() }.network(config, image_size)
 }
 
 struct Builder<'a> {
@@ -38,12 +44,14 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn network(&mut self, architecture: &Architecture, stem_stride: usize) -> anyhow::Result<()> {
-        let stem =
-            Conv { name: "conv_stem", norm: "bn1", output: "stem", stride: stem_stride, depthwise: false, relu: true };
+    fn network(&mut self, config: &GhostNetConfig, image_size: usize) -> anyhow::Result<()> {
+        let (architecture, stride) = (Architecture::new(config), config.stem_stride);
+        let stem = Conv { name: "conv_stem", norm: "bn1", output: "stem", stride, depthwise: false, relu: true };
         let mut map = self.conv(IMAGES, &stem)?;
+        let mut size = image_size.div_ceil(stride);
         for spec in &architecture.blocks {
-            map = self.block(&map, spec)?;
+            map = self.block(&map, size, spec)?;
+            size = size.div_ceil(spec.stride);
         }
         // The stage behind those of the bottlenecks is the last convolution.
         let last = format!("blocks.{}.0", architecture.num_stages());
@@ -64,9 +72,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn block(&mut self, input: &str, spec: &BlockSpec) -> anyhow::Result<String> {
+    /// `size` is the height and width of the input.
+    fn block(&mut self, input: &str, size: usize, spec: &BlockSpec) -> anyhow::Result<String> {
         let block = format!("blocks.{}.{}", spec.stage, spec.index);
-        let mut map = self.ghost_module(input, &format!("{block}.ghost1"), true)?;
+        let ghost1 = format!("{block}.ghost1");
+        let mut map = self.ghost_module(input, &ghost1, true)?;
+        if spec.attention {
+            map = self.attention(&map, size, input, &ghost1)?;
+        }
         if spec.stride > 1 {
             let [name, norm] = ["conv_dw", "bn_dw"].map(|part| format!("{block}.{part}"));
             let output = format!("{block}.depthwise");
@@ -119,6 +132,38 @@ impl Builder<'_> {
         }))
     }
 
+    /// Multiplies `maps`, of `size` pixels, by the attention of `input`.
+    fn attention(&mut self, maps: &str, size: usize, input: &str, name: &str) -> anyhow::Result<String> {
+        let mut value = self.graph.node(NodeSpec {
+            name: &format!("{name}.short_conv.pool"),
+            operator: "AveragePool",
+            inputs: &[input],
+            attributes: vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])],
+        });
+        for layer in 0..3 {
+            let [conv, norm] = [2 * layer, 2 * layer + 1].map(|at| format!("{name}.short_conv.{at}"));
+            let output = format!("{name}.short_conv.layer{layer}");
+            let conv = Conv { name: &conv, norm: &norm, output: &output, stride: 1, depthwise: layer > 0, relu: false };
+            value = self.conv(&value, &conv)?;
+        }
+        let gate = self.graph.plain(&format!("{name}.short_conv.gate"), "Sigmoid", &[&value]);
+        // A runtime multiplies in 32 bits and rounds the size down, which must not end up one pixel short. Where the factor is 2, it
+        // is exact, and has to be: every other pixel then begins where the next value does.
+        let factor = if size % 2 == 0 { 2.0 } else { (size as f32 + 1e-3) / (size / 2) as f32 };
+        let scales = self.graph.floats(&format!("{name}.short_conv.scales"), &[4], &[1.0, 1.0, factor, factor]);
+        let resized = self.graph.node(NodeSpec {
+            name: &format!("{name}.short_conv.resize"),
+            operator: "Resize",
+            inputs: &[&gate, "", &scales],
+            attributes: vec![
+                string("mode", "nearest"),
+                string("coordinate_transformation_mode", "asymmetric"),
+                string("nearest_mode", "floor"),
+            ],
+        });
+        Ok(self.graph.plain(&format!("{name}.attention"), "Mul", &[maps, &resized]))
+    }
+
     fn squeeze_excite(&mut self, input: &str, name: &str) -> anyhow::Result<String> {
         let pooled = self.graph.plain(&format!("{name}.pool"), "GlobalAveragePool", &[input]);
         let mut conv = |input: &str, part: &str, relu: bool| {
@@ -149,8 +194,9 @@ impl Builder<'_> {
         let weight = self.constant(&weight_name)?;
         let bias = format!("{name}.bias");
         let bias = self.tensors.contains_key(bias.as_str()).then(|| self.constant(&bias)).transpose()?;
-        let kernel = *shape.last().context("a kernel")? as i64;
-        let (padding, stride) = (kernel / 2, stride as i64);
+        let [_, _, height, width] = shape[..] else { bail!("`{weight_name}` is no convolution's") };
+        let kernel = [height as i64, width as i64];
+        let (padding, stride) = (kernel.map(|side| side / 2), stride as i64);
         let steps = [false, normed, relu];
         // The last step makes the value that others know by the name of the module.
         let last = steps.iter().rposition(|step| *step).unwrap_or(0);
@@ -165,8 +211,8 @@ impl Builder<'_> {
                 ints("dilations", &[1, 1]),
                 // A cheap operation makes one map of each: as many groups as maps.
                 int("group", if depthwise { shape[0] as i64 } else { 1 }),
-                ints("kernel_shape", &[kernel; 2]),
-                ints("pads", &[padding; 4]),
+                ints("kernel_shape", &kernel),
+                ints("pads", &[padding, padding].concat()),
                 ints("strides", &[stride; 2]),
             ],
         });

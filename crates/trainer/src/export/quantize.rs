@@ -3,7 +3,8 @@
 //! Maps are unsigned with one scale and one zero point each, weights are signed with a scale for each output channel and no zero point,
 //! biases have 32 bits. In the graph this is written as pairs of `QuantizeLinear` and `DequantizeLinear` around operators of 32-bit floating-point
 //! numbers, from which runtimes make their own 8-bit operators. Squeeze-and-excite computes in floating point, with weights that are
-//! kept in 8 bits: it is a third of the weights and a hundredth of the work, and its gate multiplies every map.
+//! kept in 8 bits: it is a third of the weights and a hundredth of the work, and its gate multiplies every map. So does the attention of
+//! GhostNetV2.
 
 use std::collections::{HashMap, HashSet};
 
@@ -116,9 +117,9 @@ pub(super) fn maps(graph: &proto::Graph) -> Vec<String> {
     std::iter::once(IMAGES.to_string()).chain(made).collect()
 }
 
-/// Whether a node is a part of squeeze-and-excite, up to its gate.
+/// Whether a node is a part of squeeze-and-excite or of attention, up to its gate.
 fn is_gate(node: &proto::Node) -> bool {
-    node.name.contains(".se.")
+    node.name.contains(".se.") || node.name.contains(".short_conv.")
 }
 
 /// The graph in whole numbers, by the ranges of its maps; without `depthwise`, depthwise convolutions keep their weights.

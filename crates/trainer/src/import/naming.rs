@@ -21,6 +21,8 @@ pub(super) struct Naming {
     inside: Table,
     /// Outside of the blocks.
     outside: Table,
+    /// Parts of names wherever they are; a name with one of them is as it should be otherwise.
+    parts: Table,
     /// Last parts of names.
     leaves: Table,
     /// Whether the weight of a dense layer is in × out.
@@ -34,8 +36,17 @@ const TIMM: Naming = Naming {
     block: ("", 0),
     inside: &[],
     outside: &[],
+    parts: &[],
     leaves: &[],
     in_out: false,
+};
+
+/// `ghostnetv3_pytorch/ghostnetv3.py` of github.com/huawei-noah/Efficient-AI-Backbones, whose branches have norms of another name.
+const OFFICIAL_V3: Naming = Naming {
+    program: "the official GhostNetV3",
+    mark: "blocks.0.0.ghost1.primary_rpr_conv.0.bn.weight",
+    parts: &[(".bn.", ".bn1.")],
+    ..TIMM
 };
 
 /// `ghost_net.py` of github.com/iamhankai/ghostnet.pytorch at f3d8e5b. An optional part of a block is an empty `Sequential`.
@@ -64,6 +75,7 @@ const IAMHANKAI: Naming = Naming {
         ("classifier.1.", "bn2."),
         ("classifier.4.", "classifier."),
     ],
+    parts: &[],
     leaves: &[],
     in_out: false,
 };
@@ -100,6 +112,7 @@ const PADDLECLAS: Naming = Naming {
         ("fc_0._batch_norm.", "bn2."),
         ("fc_1.", "classifier."),
     ],
+    parts: &[],
     leaves: &[("_mean", "running_mean"), ("_variance", "running_var")],
     in_out: true,
 };
@@ -112,7 +125,7 @@ impl Naming {
     /// The naming of a file's tensors; timm's if they have no mark.
     pub(super) fn of(tensors: &[ForeignTensor]) -> &'static Self {
         let is_here = |naming: &&Self| tensors.iter().any(|tensor| tensor.name == naming.mark);
-        [&IAMHANKAI, &PADDLECLAS].into_iter().find(is_here).unwrap_or(&TIMM)
+        [&IAMHANKAI, &PADDLECLAS, &OFFICIAL_V3].into_iter().find(is_here).unwrap_or(&TIMM)
     }
 
     /// Whether the names are timm's.
@@ -150,6 +163,9 @@ impl Naming {
         let renamed = |name: &str, table: Table| {
             table.iter().find_map(|(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?)))
         };
+        if let Some((part, ours)) = self.parts.iter().find(|(part, _)| theirs.contains(part)) {
+            return Some(theirs.replacen(part, ours, 1));
+        }
         let name = renamed(theirs, self.outside).or_else(|| {
             let (before, first) = self.block;
             let (number, rest) = theirs.strip_prefix(before)?.split_once('.')?;

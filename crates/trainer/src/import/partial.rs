@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use burn::tensor::Device;
-use ghostnet::{Architecture, GhostNetConfig, Lineage, NamedTensor};
+use ghostnet::{Architecture, GhostNetConfig, NamedTensor, Variant};
 
 use super::{Hints, Imported, card, class_names, widths};
 use crate::weights::ModelFile;
@@ -29,6 +29,7 @@ struct Completed {
 pub(super) fn import(
     path: &Path,
     tensors: Vec<NamedTensor>,
+    variant: Variant,
     hints: Hints,
     mut notes: Vec<String>,
 ) -> anyhow::Result<Imported> {
@@ -37,10 +38,10 @@ pub(super) fn import(
     let Some(stem) = shape("conv_stem.weight").and_then(|shape| shape.first().copied()) else {
         bail!("`{}` has no `conv_stem.weight`, so its width is not known", path.display());
     };
-    let lineage = if shape("bn2.weight").is_some() { Lineage::Paddle } else { Lineage::Official };
+    let variant = if shape("bn2.weight").is_some() { Variant::GhostnetPaddle } else { variant };
     let classifier = shape("classifier.weight").and_then(|shape| shape.first().copied()).filter(|classes| *classes > 0);
     let num_classes = hints.classes.as_ref().map(Vec::len).or(classifier).unwrap_or(DEFAULT_NUM_CLASSES);
-    let config = |width| GhostNetConfig::new(num_classes).with_lineage(lineage).with_width(width);
+    let config = |width| GhostNetConfig::new(num_classes).with_variant(variant).with_width(width);
     let fitting = widths().filter(|width| stem == Architecture::new(&config(*width)).stem_channels);
     // The first of those that leave the least to chance.
     let best =
@@ -51,12 +52,14 @@ pub(super) fn import(
     let weights = state.iter().filter(|tensor| !tensor.name.ends_with(".num_batches_tracked")).count();
     if random.len() * 2 > weights {
         bail!(
-            "of the {weights} tensors of a GhostNet {width}x, `{}` has {}: fewer than half",
+            "of the {weights} tensors of a {} {width}x, `{}` has {}: fewer than half",
+            variant.title(),
             path.display(),
             weights - random.len()
         );
     }
-    notes.push(format!("{} of the {weights} tensors of a GhostNet {width}x were taken", weights - random.len()));
+    let taken = weights - random.len();
+    notes.push(format!("{taken} of the {weights} tensors of a {} {width}x were taken", variant.title()));
     for (what, names) in [("these start random", random), ("these have no place in it and were left out", left_out)] {
         if !names.is_empty() {
             let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
@@ -66,7 +69,7 @@ pub(super) fn import(
         }
     }
     let classes = class_names(path, hints.classes, num_classes, &mut notes)?;
-    let model = ModelFile::new(path, card(lineage, width, classes, hints.preparation)?, state);
+    let model = ModelFile::new(path, card(variant, width, classes, hints.preparation)?, state);
     Ok(Imported { model, notes })
 }
 

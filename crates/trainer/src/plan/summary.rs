@@ -1,10 +1,10 @@
 //! The plan in figures, for people and programs: what `--dry-run` prints and a run begins with.
 
+use ghostnet::Variant;
 use serde::Serialize;
 
 use super::Plan;
 use crate::finetune::Pretrained;
-use crate::recipe::Variant;
 use crate::text_chart::{COLUMNS, text_chart};
 
 /// Bytes kept for the backward pass for each value that a convolution puts out. With [`PROGRAM_BYTES`] fitted to the peak

@@ -1,6 +1,6 @@
 //! The section `[model]`: which network is built.
 
-use ghostnet::Lineage;
+use ghostnet::{GhostNetConfig, Variant};
 use serde::{Deserialize, Serialize};
 
 use super::violation::{Violation, require};
@@ -9,9 +9,9 @@ use super::violation::{Violation, require};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// The family of the network.
+    /// Which of the published networks: `ghostnet`, `ghostnet_paddle`, `ghostnetv2` or `ghostnetv3`.
     pub variant: Variant,
-    /// The width multiplier: 0.5, 1.0 and 1.3 are the published ones.
+    /// The width multiplier. Published: 0.5, 1.0 and 1.3; of GhostNetV2 1.0, 1.3 and 1.6; of GhostNetV3 all four.
     pub width: f64,
     /// The number of classes; taken from the data if absent.
     pub num_classes: Option<usize>,
@@ -22,50 +22,6 @@ pub struct Model {
     pub stem_stride: usize,
 }
 
-/// A family of networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Variant {
-    /// GhostNet of 2020, arXiv:1911.11907, as in the official PyTorch code and timm.
-    Ghostnet,
-    /// The same as in PaddleClas, with another gate, other squeezed widths and another head.
-    GhostnetPaddle,
-}
-
-impl Variant {
-    /// The variant of a lineage.
-    pub fn of(lineage: Lineage) -> Self {
-        match lineage {
-            Lineage::Official => Self::Ghostnet,
-            Lineage::Paddle => Self::GhostnetPaddle,
-        }
-    }
-
-    /// The lineage that it stands for.
-    pub fn lineage(self) -> Lineage {
-        match self {
-            Self::Ghostnet => Lineage::Official,
-            Self::GhostnetPaddle => Lineage::Paddle,
-        }
-    }
-
-    /// Its value in a recipe.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Ghostnet => "ghostnet",
-            Self::GhostnetPaddle => "ghostnet_paddle",
-        }
-    }
-
-    /// Its name for people; a width follows.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Ghostnet => "GhostNet",
-            Self::GhostnetPaddle => "GhostNet of PaddleClas",
-        }
-    }
-}
-
 impl Default for Model {
     fn default() -> Self {
         Self { variant: Variant::Ghostnet, width: 1.0, num_classes: None, dropout: 0.2, stem_stride: 2 }
@@ -73,6 +29,28 @@ impl Default for Model {
 }
 
 impl Model {
+    /// The network for a number of classes.
+    pub fn network(&self, num_classes: usize) -> GhostNetConfig {
+        GhostNetConfig::new(num_classes)
+            .with_width(self.width)
+            .with_dropout(self.dropout)
+            .with_stem_stride(self.stem_stride)
+            .with_variant(self.variant)
+    }
+
+    /// Whether the network can see images of so many pixels, in the value of `key`.
+    pub(super) fn check_image_size(&self, image_size: u32, key: &str) -> Result<(), Violation> {
+        let least = self.network(1).least_image_side();
+        require(image_size as usize >= least, key, || {
+            format!(
+                "`image_size` must be {least} pixels or more for `{}` with a stem stride of {}, but is {image_size}: its attention \
+                 halves maps, and nothing would be left of the last ones",
+                self.variant.key(),
+                self.stem_stride
+            )
+        })
+    }
+
     pub(super) fn check(&self) -> Result<(), Violation> {
         require(self.width.is_finite() && self.width > 0.0, "model.width", || {
             format!("`width` must be finite and above 0, but is {}", self.width)
@@ -94,10 +72,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variant_is_written_as_its_key_and_stands_for_one_lineage() {
-        for variant in [Variant::Ghostnet, Variant::GhostnetPaddle] {
+    fn a_variant_is_written_as_its_key() {
+        for variant in Variant::ALL {
             assert_eq!(serde_json::to_value(variant).expect("JSON"), variant.key());
-            assert_eq!(Variant::of(variant.lineage()), variant);
         }
     }
 }
