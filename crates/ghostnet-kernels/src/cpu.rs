@@ -29,13 +29,14 @@ use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor};
 use crate::folded::ConvTensors;
 use crate::operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
-    SqueezeExciteTensors, Statistics,
+    SqueezeExciteTensors, Statistics, square,
 };
 use crate::update::{AdamW, Lion, RmspropTf, Sgd};
 use operation::{
     BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs, Operation, record, values,
 };
 
+pub(crate) use operation::ScaleOptions;
 pub use operation::layout_conversions;
 pub use simd::InstructionSet;
 
@@ -74,7 +75,7 @@ pub(crate) fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
 }
 
 pub(crate) fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
-    let GhostBottleneckTensors { expand, depthwise, squeeze_excite, project, shortcut } = block;
+    let GhostBottleneckTensors { expand, attention: _, depthwise, squeeze_excite, project, shortcut } = block;
     let strided = depthwise.as_ref().or(shortcut.as_ref().map(|[depthwise, _]| depthwise));
     let options = BottleneckOptions {
         kernel_size: strided.map_or(1, |conv| conv.weight.dims()[2]),
@@ -111,8 +112,8 @@ pub(crate) fn halve(x: Tensor<4>) -> Tensor<4> {
     run(Operation::Halve, x, Vec::new(), Vec::new()).0
 }
 
-pub(crate) fn attend(maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
-    run(Operation::Attend, maps, vec![Parameter::Weight(logits)], Vec::new()).0
+pub(crate) fn scale(maps: Tensor<4>, gate: Tensor<4>, options: ScaleOptions) -> Tensor<4> {
+    run(Operation::Scale(options), maps, vec![Parameter::Weight(gate)], Vec::new()).0
 }
 
 pub(crate) fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
@@ -389,6 +390,18 @@ impl PackedBottleneck {
         let fold = |conv: &ConvNormTensors| ConvTensors::fold(conv.clone(), false);
         let block = folded::Bottleneck {
             expand: ghost(&block.expand),
+            attention: block.attention.clone().map(|attention| {
+                let [pointwise, horizontal, vertical] = attention.convs();
+                let strip = |conv: ConvNormTensors| {
+                    let conv = ConvTensors::fold(conv, false);
+                    depthwise(ConvTensors { weight: square(conv.weight), ..conv })
+                };
+                folded::Attention {
+                    pointwise: dense(ConvTensors::fold(pointwise, false)),
+                    horizontal: strip(horizontal),
+                    vertical: strip(vertical),
+                }
+            }),
             depthwise: block.depthwise.as_ref().map(|conv| depthwise(fold(conv))),
             squeeze: block.squeeze_excite.clone().map(|squeeze| {
                 let gate = squeeze.gate;

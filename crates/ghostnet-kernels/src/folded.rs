@@ -128,6 +128,7 @@ enum BottleneckBody {
 #[derive(Clone, Debug)]
 struct BottleneckLayers {
     expand: GhostLayers,
+    attention: Option<[FoldedConv; 3]>,
     depthwise: Option<FoldedConv>,
     /// The two layers of squeeze-and-excite, and what follows them.
     squeeze_excite: Option<([FoldedConv; 2], Gate)>,
@@ -154,7 +155,7 @@ impl FoldedGhostBottleneck {
         if let Some(packed) = crate::cpu::PackedBottleneck::new(&block) {
             return Self { body: BottleneckBody::Packed(Arc::new(packed)) };
         }
-        let GhostBottleneckTensors { expand, depthwise, squeeze_excite, project, shortcut } = block;
+        let GhostBottleneckTensors { expand, attention, depthwise, squeeze_excite, project, shortcut } = block;
         let folded = |conv, relu| FoldedConv::new(ConvTensors::fold(conv, relu));
         let ghost = |ghost: GhostModuleTensors| GhostLayers {
             primary: folded(ghost.primary, ghost.relu),
@@ -163,6 +164,7 @@ impl FoldedGhostBottleneck {
         };
         let layers = BottleneckLayers {
             expand: ghost(expand),
+            attention: attention.map(|attention| attention.convs().map(|conv| folded(conv, false))),
             depthwise: depthwise.map(|conv| folded(conv, false)),
             squeeze_excite: squeeze_excite.map(|squeeze| {
                 let gate = squeeze.gate;
@@ -211,6 +213,10 @@ impl GhostLayers {
 impl BottleneckLayers {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut map = self.expand.forward(x.clone()); // [batch, expanded, height, width]
+        if let Some(convs) = &self.attention {
+            let logits = convs.iter().fold(Reference.halve(x.clone()), |logits, conv| conv.forward(logits));
+            map = Reference.attend(map, logits);
+        }
         if let Some(depthwise) = &self.depthwise {
             map = depthwise.forward(map); // [batch, expanded, height / stride, width / stride]
         }

@@ -17,7 +17,7 @@ pub use cpu::{InstructionSet, in_thread_pool, is_supported, layout_conversions, 
 pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
 pub use gate::Gate;
 pub use operations::{
-    ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
+    AttentionTensors, ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     SqueezeExciteTensors, Statistics, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, halve,
     linear, norm, squeeze_excite,
 };

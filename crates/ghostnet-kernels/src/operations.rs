@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 
 use burn::tensor::Tensor;
+#[cfg(feature = "cpu")]
+use burn::tensor::activation::relu;
 
 use crate::Gate;
 use crate::reference::Reference;
@@ -61,11 +63,31 @@ pub struct SqueezeExciteTensors {
     pub gate: Gate,
 }
 
+/// Attention of GhostNetV2 (section 3.2 of arXiv:2211.12905): [`halve`], three convolutions, [`attend`].
+#[derive(Clone, Debug)]
+pub struct AttentionTensors {
+    /// 1×1, to as many channels as are multiplied.
+    pub pointwise: ConvNormTensors,
+    /// Depthwise, along the rows.
+    pub horizontal: ConvNormTensors,
+    /// Depthwise, along the columns.
+    pub vertical: ConvNormTensors,
+}
+
+impl AttentionTensors {
+    /// In the order in which they run.
+    pub(crate) fn convs(self) -> [ConvNormTensors; 3] {
+        [self.pointwise, self.horizontal, self.vertical]
+    }
+}
+
 /// A Ghost bottleneck (figure 3 of arXiv:1911.11907).
 #[derive(Clone, Debug)]
 pub struct GhostBottleneckTensors {
     /// The first Ghost module.
     pub expand: GhostModuleTensors,
+    /// Multiplies what the first module makes, by what the block's input says.
+    pub attention: Option<AttentionTensors>,
     /// The strided convolution between the modules.
     pub depthwise: Option<ConvNormTensors>,
     /// Before the second module.
@@ -169,12 +191,23 @@ pub fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
     Reference.ghost_module(x, ghost)
 }
 
-/// Squeeze-and-excite alone, in burn's own operations; [`ghost_bottleneck`] has it fused.
+/// Squeeze-and-excite alone; [`ghost_bottleneck`] has it fused.
 ///
 /// # Shapes
 /// - `x`: `[batch, channels, height, width]`
 /// - output: the same
 pub fn squeeze_excite(x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && squeeze_excite.fits(x.dims()[1]) {
+        let SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias, gate } = squeeze_excite;
+        let dense = |x: Tensor<2>, weight: Tensor<4>, bias| {
+            linear(x, LinearTensors { weight: weight.flatten(1, 3), weight_in_out: false, bias: Some(bias) })
+        };
+        let mean = global_average_pool(x.clone()).flatten(1, 3); // [batch, channels]
+        let squeezed = relu(dense(mean, reduce, reduce_bias)); // [batch, squeezed]
+        let gate = gate.apply(dense(squeezed, expand, expand_bias).unsqueeze_dims(&[2, 3])); // [batch, channels, 1, 1]
+        return crate::cpu::scale(x, gate, crate::cpu::ScaleOptions { sigmoid: false });
+    }
     Reference.squeeze_excite(x, squeeze_excite)
 }
 
@@ -241,13 +274,13 @@ pub fn halve(x: Tensor<4>) -> Tensor<4> {
 pub fn attend(maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if crate::cpu::is_supported(&maps) && crate::cpu::is_supported(&logits) && gates(logits.dims(), maps.dims()) {
-        return crate::cpu::attend(maps, logits);
+        return crate::cpu::scale(maps, logits, crate::cpu::ScaleOptions { sigmoid: true });
     }
     Reference.attend(maps, logits)
 }
 
 /// Ghost bottleneck. Fused if it is the paper's: both modules as in [`ghost_module`] and with one cheap kernel, a ReLU in the
-/// first only, one kernel and stride for both branches.
+/// first only, one kernel and stride for both branches, no attention.
 ///
 /// # Shapes
 /// - `x`: `[batch, in, height, width]`
@@ -257,7 +290,7 @@ pub fn attend(maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
 /// As [`conv_norm`].
 pub fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
     #[cfg(feature = "cpu")]
-    if crate::cpu::is_supported(&x) && block.is_fusable(x.dims()[1]) {
+    if crate::cpu::is_supported(&x) && block.attention.is_none() && block.is_fusable(x.dims()[1]) {
         return crate::cpu::ghost_bottleneck(x, block);
     }
     Reference.ghost_bottleneck(x, block)
@@ -334,8 +367,9 @@ impl GhostModuleTensors {
 
 #[cfg(feature = "cpu")]
 impl GhostBottleneckTensors {
+    /// Whether it is the paper's, whatever its attention.
     pub(crate) fn is_fusable(&self, in_channels: usize) -> bool {
-        let Self { expand, depthwise, squeeze_excite, project, shortcut } = self;
+        let Self { expand, attention: _, depthwise, squeeze_excite, project, shortcut } = self;
         let geometry = |conv: &ConvNormTensors| (conv.weight.dims()[2], conv.stride);
         let expanded = expand.out_channels;
         let branches_fit = match (depthwise, shortcut) {

@@ -101,6 +101,11 @@ impl Reference {
             normed.output
         };
         let mut map = keep(self.ghost_module(x.clone(), block.expand)); // [batch, expanded, height, width]
+        if let Some(attention) = block.attention {
+            let convs = attention.convs().into_iter();
+            let logits = convs.fold(self.halve(x.clone()), |logits, conv| keep(self.conv_norm(logits, conv, false)));
+            map = self.attend(map, logits);
+        }
         if let Some(depthwise) = block.depthwise {
             map = keep(self.conv_norm(map, depthwise, false)); // [batch, expanded, height / stride, width / stride]
         }

@@ -29,6 +29,7 @@ fn block(input: usize, stride: usize, device: &Device) -> GhostBottleneckTensors
     };
     GhostBottleneckTensors {
         expand: ghost(input, 24, true),
+        attention: None,
         depthwise: (stride > 1).then(|| conv([48, 1, 3, 3], stride, 48, device)),
         squeeze_excite: Some(SqueezeExciteTensors {
             reduce: Tensor::ones([8, 48, 1, 1], device),

@@ -2,10 +2,10 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
-    AdamW, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, Gate, GhostBottleneckTensors,
-    GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference, RmspropTf, Sgd,
-    SqueezeExciteTensors, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, halve,
-    is_supported, linear,
+    AdamW, AttentionTensors, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, Gate,
+    GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference,
+    RmspropTf, Sgd, SqueezeExciteTensors, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool,
+    global_norm, halve, is_supported, linear,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -90,6 +90,10 @@ impl Tensors {
 
     fn depthwise(&mut self, channels: usize, kernel: usize, stride: usize, training: Option<bool>) -> ConvNormTensors {
         ConvNormTensors { groups: channels, ..self.conv([channels, 1, kernel], stride, training) }
+    }
+
+    fn strip(&mut self, channels: usize, [height, width]: [usize; 2], training: Option<bool>) -> ConvNormTensors {
+        ConvNormTensors { groups: channels, ..self.conv_of([channels, 1, height, width], 1, training) }
     }
 
     fn ghost(&mut self, [out, input, kernel]: [usize; 3], relu: bool, training: Option<bool>) -> GhostModuleTensors {
@@ -217,10 +221,7 @@ fn kernels_that_are_not_square_equal_the_reference_folded_too() {
                 let x = tensors.map([2, 12, 7, 10], 1.0);
                 let [height, width] = kernel;
                 let conv = match depthwise {
-                    true => ConvNormTensors {
-                        groups: 12,
-                        ..tensors.conv_of([12, 1, height, width], stride, Some(training))
-                    },
+                    true => ConvNormTensors { stride, ..tensors.strip(12, kernel, Some(training)) },
                     false => tensors.conv_of([18, 12, height, width], stride, Some(training)),
                 };
                 (x, conv)
@@ -316,6 +317,7 @@ struct Block {
     squeeze: Option<usize>,
     gate: Gate,
     cheap_kernel: usize,
+    attention: bool,
     training: Option<bool>,
 }
 
@@ -326,7 +328,7 @@ impl Block {
     }
 
     fn tensors(self, tensors: &mut Tensors) -> (Tensor<4>, GhostBottleneckTensors) {
-        let Self { x, expanded, out, kernel, stride, squeeze, gate, cheap_kernel, training } = self;
+        let Self { x, expanded, out, kernel, stride, squeeze, gate, cheap_kernel, attention, training } = self;
         // Large enough for some gates to be clipped on either side, and small enough for some not to be.
         let (scale, offset) = match gate {
             Gate::HardSigmoid => (3.0, 0.0),
@@ -336,6 +338,11 @@ impl Block {
         let x = tensors.map(x, 1.0);
         let block = GhostBottleneckTensors {
             expand: tensors.ghost([expanded, input, cheap_kernel], true, training),
+            attention: attention.then(|| AttentionTensors {
+                pointwise: tensors.conv([expanded, input, 1], 1, training),
+                horizontal: tensors.strip(expanded, [1, 5], training),
+                vertical: tensors.strip(expanded, [5, 1], training),
+            }),
             depthwise: (stride > 1).then(|| tensors.depthwise(expanded, kernel, stride, training)),
             squeeze_excite: squeeze.map(|squeezed| SqueezeExciteTensors {
                 reduce: tensors.map([squeezed, expanded, 1, 1], 0.5),
@@ -371,6 +378,7 @@ fn ghost_bottlenecks_equal_the_reference() {
             squeeze: numbers.pick(&[None, Some(4), Some(20)]),
             gate: Gate::HardSigmoid,
             cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
+            attention: false,
             training: numbers.pick(&[Some(true), None, None, Some(false)]),
         };
         for block in block.of_both_gates() {
@@ -384,6 +392,38 @@ fn ghost_bottlenecks_equal_the_reference() {
                 |tensors| {
                     let (x, block) = block.tensors(tensors);
                     Reference.ghost_bottleneck(x, block)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn squeeze_excite_alone_and_its_gradients_equal_the_reference() {
+    for (case, channels, squeezed) in [(1, 12, 4), (2, 33, 20), (3, 48, 7)] {
+        for gate in [Gate::HardSigmoid, Gate::Clip] {
+            let make = |tensors: &mut Tensors| {
+                let x = tensors.map([3, channels, 5, 4], 1.0);
+                let tensors = SqueezeExciteTensors {
+                    reduce: tensors.map([squeezed, channels, 1, 1], 0.5),
+                    reduce_bias: tensors.vector(squeezed, 0.2),
+                    expand: tensors.map([channels, squeezed, 1, 1], 1.0),
+                    expand_bias: tensors.vector(channels, 0.3),
+                    gate,
+                };
+                (x, tensors)
+            };
+            let plain = |output| Normed { output, statistics: Vec::new() };
+            compare(
+                &format!("{channels} channels, {squeezed} squeezed, {gate:?}"),
+                case,
+                |tensors| {
+                    let (x, tensors) = make(tensors);
+                    plain(ghostnet_kernels::squeeze_excite(x, tensors))
+                },
+                |tensors| {
+                    let (x, tensors) = make(tensors);
+                    plain(Reference.squeeze_excite(x, tensors))
                 },
             );
         }
@@ -455,6 +495,7 @@ fn folded_bottlenecks_equal_the_reference_whatever_the_batch() {
             squeeze: numbers.pick(&[None, Some(4), Some(20)]),
             gate: Gate::HardSigmoid,
             cheap_kernel: numbers.pick(&[3, 3, 1, 5]),
+            attention: numbers.pick(&[true, false]),
             training: Some(false),
         };
         for block in block.of_both_gates() {
@@ -510,6 +551,7 @@ fn gradients_of_a_bottleneck_are_its_finite_differences() {
         squeeze: None,
         gate: Gate::HardSigmoid,
         cheap_kernel: 3,
+        attention: false,
         training: Some(true),
     };
     let make = || {
@@ -622,6 +664,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
                 squeeze: Some(8),
                 gate: Gate::HardSigmoid,
                 cheap_kernel: 3,
+                attention: false,
                 training: Some(true),
             };
             let (x, block) = block.tensors(&mut tensors);
@@ -689,8 +732,8 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
             .expect("this test can be run");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(
-            String::from_utf8_lossy(&output.stdout).contains("result: ok. 9 passed; 0 failed"),
-            "{name}: all nine ran"
+            String::from_utf8_lossy(&output.stdout).contains("result: ok. 10 passed; 0 failed"),
+            "{name}: all ten ran"
         );
     }
 }

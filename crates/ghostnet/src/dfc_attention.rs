@@ -4,7 +4,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::{ConvTensors, FoldedConv, attend, halve};
+use ghostnet_kernels::{AttentionTensors, attend, halve};
 
 use crate::{BatchNorm, ConvNorm, ConvNormConfig};
 
@@ -67,11 +67,10 @@ impl DfcAttention {
         attend(maps, map)
     }
 
-    /// The layers by their running statistics, without their norms.
-    pub(crate) fn fold(&self) -> FoldedDfcAttention {
-        FoldedDfcAttention {
-            convs: self.convs().map(|conv| FoldedConv::new(ConvTensors::fold(conv.tensors(false), false))),
-        }
+    /// What the kernels take, for an input with autodiff or without.
+    pub(crate) fn tensors(&self, autodiff: bool) -> AttentionTensors {
+        let [pointwise, horizontal, vertical] = self.convs().map(|conv| conv.tensors(autodiff));
+        AttentionTensors { pointwise, horizontal, vertical }
     }
 
     pub(crate) fn norms(&self) -> [&BatchNorm; 3] {
@@ -80,18 +79,5 @@ impl DfcAttention {
 
     fn convs(&self) -> [&ConvNorm; 3] {
         [&self.pointwise, &self.horizontal, &self.vertical]
-    }
-}
-
-/// [`DfcAttention`] for inference alone.
-#[derive(Clone, Debug)]
-pub struct FoldedDfcAttention {
-    convs: [FoldedConv; 3],
-}
-
-impl FoldedDfcAttention {
-    /// As [`DfcAttention::forward`].
-    pub fn forward(&self, maps: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
-        attend(maps, self.convs.iter().fold(halve(x), |map, conv| conv.forward(map)))
     }
 }

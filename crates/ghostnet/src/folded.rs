@@ -1,16 +1,14 @@
 //! The network for inference alone: its norms folded into the convolutions, its weights laid out for the machine once.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use burn::module::Param;
 use burn::tensor::Tensor;
 use ghostnet_kernels::{
-    ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, GhostBottleneckTensors, GhostModuleTensors,
-    SqueezeExciteTensors, global_average_pool, in_thread_pool, squeeze_excite,
+    ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, global_average_pool, in_thread_pool,
 };
 
-use crate::{ConvNorm, FoldedDfcAttention, GhostBottleneck, GhostNet};
+use crate::{ConvNorm, GhostBottleneck, GhostNet};
 
 /// What [`GhostNet::fold`] makes. It gives the scores of the network that it was made of, up to rounding, and does not change
 /// with it.
@@ -19,7 +17,7 @@ pub struct FoldedGhostNet {
     /// With its ReLU.
     pub stem: FoldedConv,
     /// Bottlenecks by stage.
-    pub stages: Vec<Vec<FoldedBottleneck>>,
+    pub stages: Vec<Vec<FoldedGhostBottleneck>>,
     /// With its ReLU.
     pub last: FoldedConv,
     /// With its ReLU.
@@ -30,100 +28,13 @@ pub struct FoldedGhostNet {
     pub in_channels: usize,
 }
 
-/// A bottleneck of a [`FoldedGhostNet`].
-#[derive(Clone, Debug)]
-pub enum FoldedBottleneck {
-    /// Without attention.
-    Plain(FoldedGhostBottleneck),
-    /// With attention.
-    Attentive(Box<FoldedAttentiveBottleneck>),
-}
-
-/// A bottleneck with attention in its first Ghost module.
-#[derive(Clone, Debug)]
-pub struct FoldedAttentiveBottleneck {
-    expand: FoldedGhostModule,
-    attention: FoldedDfcAttention,
-    depthwise: Option<FoldedConv>,
-    squeeze_excite: Option<SqueezeExciteTensors>,
-    project: FoldedGhostModule,
-    /// Depthwise, pointwise; none is the identity.
-    shortcut: Vec<FoldedConv>,
-}
-
-#[derive(Clone, Debug)]
-struct FoldedGhostModule {
-    primary: FoldedConv,
-    cheap: FoldedConv,
-    out_channels: usize,
-}
-
-impl FoldedBottleneck {
-    /// `None` if there are branches.
-    fn new(block: &GhostBottleneck) -> Option<Self> {
-        let tensors = block.tensors(false)?;
-        Some(match &block.ghost1.attention {
-            Some(attention) => Self::Attentive(Box::new(FoldedAttentiveBottleneck::new(tensors, attention.fold()))),
-            None => Self::Plain(FoldedGhostBottleneck::new(tensors)),
-        })
-    }
-
-    /// # Shapes
-    /// As of [`GhostBottleneck::forward`].
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Plain(block) => block.forward(x),
-            Self::Attentive(block) => block.forward(x),
-        }
-    }
-}
-
-impl FoldedAttentiveBottleneck {
-    fn new(block: GhostBottleneckTensors, attention: FoldedDfcAttention) -> Self {
-        let conv = |conv| FoldedConv::new(ConvTensors::fold(conv, false));
-        Self {
-            expand: FoldedGhostModule::new(block.expand),
-            attention,
-            depthwise: block.depthwise.map(conv),
-            squeeze_excite: block.squeeze_excite,
-            project: FoldedGhostModule::new(block.project),
-            shortcut: block.shortcut.into_iter().flatten().map(conv).collect(),
-        }
-    }
-
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut map = self.attention.forward(self.expand.forward(x.clone()), x.clone()); // [batch, expanded, height, width]
-        if let Some(depthwise) = &self.depthwise {
-            map = depthwise.forward(map); // [batch, expanded, height / stride, width / stride]
-        }
-        if let Some(tensors) = &self.squeeze_excite {
-            map = squeeze_excite(map, tensors.clone());
-        }
-        let map = self.project.forward(map); // [batch, out, height / stride, width / stride]
-        map + self.shortcut.iter().fold(x, |map, conv| conv.forward(map))
-    }
-}
-
-impl FoldedGhostModule {
-    fn new(ghost: GhostModuleTensors) -> Self {
-        let conv = |conv| FoldedConv::new(ConvTensors::fold(conv, ghost.relu));
-        Self { primary: conv(ghost.primary), cheap: conv(ghost.cheap), out_channels: ghost.out_channels }
-    }
-
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let primary = self.primary.forward(x);
-        let cheap = self.cheap.forward(primary.clone());
-        let maps = Tensor::cat(Vec::from([primary, cheap]), 1);
-        if maps.dims()[1] == self.out_channels { maps } else { maps.narrow(1, 0, self.out_channels) }
-    }
-}
-
 impl GhostNet {
     /// The network for inference, by its running statistics: faster, and the same scores within 1e-5 of the largest. Branches
     /// are merged.
     pub fn fold(&self) -> FoldedGhostNet {
         let model = self.merge_branches();
         let conv = |conv: &ConvNorm| FoldedConv::new(ConvTensors::fold(conv.tensors(false), true));
+        let block = |block: &GhostBottleneck| block.tensors(false).map(FoldedGhostBottleneck::new);
         let dense = |weight: Tensor<4>, bias: Option<&Param<Tensor<1>>>, relu| {
             let bias = bias.map_or_else(|| Tensor::zeros([weight.dims()[0]], &weight.device()), Param::val);
             FoldedConv::new(ConvTensors { weight, bias, relu, stride: 1, groups: 1 })
@@ -131,7 +42,7 @@ impl GhostNet {
         let classifier = model.classifier.weight.val().transpose(); // [num_classes, hidden]
         FoldedGhostNet {
             stem: conv(&model.stem),
-            stages: model.stages.iter().map(|stage| stage.iter().filter_map(FoldedBottleneck::new).collect()).collect(),
+            stages: model.stages.iter().map(|stage| stage.iter().filter_map(block).collect()).collect(),
             last: conv(&model.last),
             head: match &model.head_norm {
                 Some(norm) => {

@@ -113,8 +113,7 @@ impl GhostBottleneck {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let plain = if self.ghost1.attention.is_some() { None } else { self.tensors(x.device().is_autodiff()) };
-        match plain {
+        match self.tensors(x.device().is_autodiff()).filter(|tensors| tensors.attention.is_none()) {
             Some(tensors) => {
                 let normed = ghostnet_kernels::ghost_bottleneck(x, tensors);
                 for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
@@ -140,7 +139,7 @@ impl GhostBottleneck {
         map + shortcut
     }
 
-    /// What the kernels take of all but the attention, for an input with autodiff or without; `None` if there are branches.
+    /// What the kernels take, for an input with autodiff or without; `None` if there are branches.
     pub(crate) fn tensors(&self, autodiff: bool) -> Option<GhostBottleneckTensors> {
         let shortcut = self.shortcut.as_ref();
         let depthwise = match &self.depthwise {
@@ -149,6 +148,7 @@ impl GhostBottleneck {
         };
         Some(GhostBottleneckTensors {
             expand: self.ghost1.tensors(autodiff)?,
+            attention: self.ghost1.attention.as_ref().map(|attention| attention.tensors(autodiff)),
             depthwise,
             squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
             project: self.ghost2.tensors(autodiff)?,

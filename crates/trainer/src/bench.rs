@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use burn::tensor::{Device, Distribution, Tensor};
-use ghostnet::{FoldedBottleneck, FoldedGhostNet, GhostBottleneck, GhostNet, GhostNetConfig};
-use ghostnet_kernels::LinearTensors;
+use ghostnet::{FoldedGhostNet, GhostBottleneck, GhostNet, GhostNetConfig};
+use ghostnet_kernels::{FoldedGhostBottleneck, LinearTensors};
 use imageset::Loader;
 use serde::Serialize;
 
@@ -279,7 +279,7 @@ fn training_parts(model: GhostNet) -> Vec<Part> {
 fn folded_parts(model: FoldedGhostNet) -> Vec<Part> {
     let (stem, last, classifier) = (model.stem.clone(), model.last.clone(), model.classifier.clone());
     let mut parts = vec![Part::new(STEM, move |x| stem.forward(x))];
-    parts.extend(Part::blocks(model.stages.clone(), FoldedBottleneck::forward));
+    parts.extend(Part::blocks(model.stages.clone(), FoldedGhostBottleneck::forward));
     parts.push(Part::new(LAST, move |x| last.forward(x)));
     parts.push(Part::new(HEAD, move |x| model.forward_embedding(x).unsqueeze_dims(&[2, 3])));
     parts.push(Part::new(CLASSIFIER, move |x| classifier.forward(x)));

@@ -1,5 +1,6 @@
 //! What stands around the convolutions of attention: the mean of 2×2 pixels before them, and behind them the product of other maps
-//! with their sigmoid, each value of which is repeated for the pixels that it stands for.
+//! with their sigmoid, each value of which is repeated for the pixels that it stands for. Squeeze-and-excite is such a product too,
+//! with one value for all pixels.
 
 use std::ops::Range;
 
@@ -112,6 +113,8 @@ pub(crate) struct Gated {
     pub(crate) gate: View,
     /// Height and width of the gate.
     pub(crate) gate_size: [usize; 2],
+    /// Whether the gate is the sigmoid of other values.
+    pub(crate) is_sigmoid: bool,
 }
 
 impl Gated {
@@ -130,9 +133,9 @@ impl Gated {
         map(&self.gate_rows(), |rows| dispatch(set, Multiply { gated: self, rows, to }));
     }
 
-    /// Writes the gradients of the maps and of what the gate is the sigmoid of, for that of the product.
-    pub(crate) fn backward(self, set: InstructionSet, dy: View, maps: View, logits: View) {
-        map(&self.gate_rows(), |rows| dispatch(set, MultiplyBackward { gated: self, rows, dy, maps, logits }));
+    /// Writes the gradients of the maps and of the gate, or of what the gate is the sigmoid of, for that of the product.
+    pub(crate) fn backward(self, set: InstructionSet, dy: View, maps: View, gate: View) {
+        map(&self.gate_rows(), |rows| dispatch(set, MultiplyBackward { gated: self, rows, dy, maps, gate }));
     }
 }
 
@@ -181,7 +184,7 @@ struct MultiplyBackward {
     rows: Range<usize>,
     dy: View,
     maps: View,
-    logits: View,
+    gate: View,
 }
 
 impl Task for MultiplyBackward {
@@ -189,7 +192,7 @@ impl Task for MultiplyBackward {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { gated, rows, dy, maps, logits } = self;
+        let Self { gated, rows, dy, maps, gate: to } = self;
         let (channels, [height, width], [gate_height, gate_width]) = (dy.channels, gated.images.size, gated.gate_size);
         for row in rows {
             let (image, gate_y) = (row / gate_height, row % gate_height);
@@ -211,9 +214,10 @@ impl Task for MultiplyBackward {
                                 store::<S>(maps.pixel(pixel).add(channel), left, S::mul(dy, gate));
                             }
                         }
-                        // The slope of the sigmoid.
-                        let slope = S::mul(gate, S::sub(S::splat(1.0), gate));
-                        store::<S>(logits.pixel(at).add(channel), left, S::mul(sum, slope));
+                        if gated.is_sigmoid {
+                            sum = S::mul(sum, S::mul(gate, S::sub(S::splat(1.0), gate)));
+                        }
+                        store::<S>(to.pixel(at).add(channel), left, sum);
                     }
                     channel += S::LANES;
                 }
@@ -225,12 +229,23 @@ impl Task for MultiplyBackward {
 /// `1 / (1 + exp(−x))` of every value.
 pub(crate) fn sigmoid(values: &[f32]) -> Buffer {
     let mut gate = Buffer::new(values.len());
-    let to = gate.view_mut(1);
-    map(&groups(values.len(), 1, 4096, 64), |range| {
-        for at in range {
-            // SAFETY: the values are this task's alone.
-            unsafe { *to.pixel(at) = 1.0 / (1.0 + (-values[at]).exp()) };
+    gate.copy_from_slice(values);
+    sigmoid_in_place(gate.view_mut(1), values.len());
+    gate
+}
+
+/// The same of all values of a map whose pixels lie side by side.
+pub(crate) fn sigmoid_in_place(values: View, pixels: usize) {
+    let channels = values.channels;
+    map(&groups(pixels, 1, 4096_usize.div_ceil(channels), 64), |pixels| {
+        for pixel in pixels {
+            for channel in 0..channels {
+                // SAFETY: the pixels are this task's alone.
+                unsafe {
+                    let value = values.pixel(pixel).add(channel);
+                    *value = 1.0 / (1.0 + (-*value).exp());
+                }
+            }
         }
     });
-    gate
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 
 use crate::Gate;
+use crate::cpu::attention::{Gated, halve, halved, sigmoid_in_place};
 use crate::cpu::block::{Images, add, means};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::depthwise::{Depthwise, Taps, taps};
@@ -253,10 +254,40 @@ impl Ghost {
     }
 }
 
+/// Attention of GhostNetV2.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    pub(crate) pointwise: Dense,
+    pub(crate) horizontal: DepthwiseConv,
+    pub(crate) vertical: DepthwiseConv,
+}
+
+impl Attention {
+    /// Floats of the halved input, and of each of two maps behind it.
+    fn lens(&self, images: Images) -> [usize; 2] {
+        let pixels = halved(images).pixels();
+        [pixels * self.pointwise.depth, pixels * self.pointwise.columns]
+    }
+
+    /// Multiplies `maps` by what the input of as many pixels says, with memory for what is between.
+    fn forward(&self, x: View, images: Images, maps: View, [first, second, third]: [&mut [f32]; 3]) {
+        let (set, channels, half) = (self.pointwise.set, self.pointwise.columns, halved(images));
+        let small = View::of_mut(first, x.channels);
+        let [one, other] = [View::of_mut(second, channels), View::of_mut(third, channels)];
+        halve(set, x, images, small);
+        self.pointwise.forward(&plain(small, half), half.pixels(), one, false);
+        self.horizontal.forward(one, half, other);
+        self.vertical.forward(other, half, one);
+        sigmoid_in_place(one, half.pixels());
+        Gated { maps, images, gate: one, gate_size: half.size, is_sigmoid: true }.forward(set, maps);
+    }
+}
+
 /// A Ghost bottleneck.
 #[derive(Debug)]
 pub(crate) struct Bottleneck {
     pub(crate) expand: Ghost,
+    pub(crate) attention: Option<Attention>,
     pub(crate) depthwise: Option<DepthwiseConv>,
     /// The two layers of squeeze-and-excite, and what follows them.
     pub(crate) squeeze: Option<([Dense; 2], Gate)>,
@@ -273,8 +304,8 @@ impl Bottleneck {
             let threads = rayon::current_num_threads();
             if x.images.batch < 2 * threads {
                 // Of all images at once: memory that may be large, and is given back when it is no longer wanted.
-                let [mut first, mut second, mut third] = self.lens(x.images, x.channels).map(Buffer::new);
-                return self.images(x.view(), x.images, to, [&mut first, &mut second, &mut third]);
+                let mut maps = self.lens(x.images, x.channels).map(Buffer::new);
+                return self.images(x.view(), x.images, to, maps.each_mut().map(|map| &mut map[..]));
             }
             // At small maps one image is too little for the weights to be loaded for.
             let chunk = (200 / x.images.pixels_per_image()).clamp(1, x.images.batch / (2 * threads));
@@ -291,11 +322,16 @@ impl Bottleneck {
         self.depthwise.as_ref().map_or(images, |conv| conv.out_images(images))
     }
 
-    /// Floats of the maps between the layers: the expanded one, the same behind its stride, and the shortcut's.
-    fn lens(&self, images: Images, channels: usize) -> [usize; 3] {
+    /// Floats of the maps between the layers: three of the attention, the expanded one, the same behind its stride, and the
+    /// shortcut's.
+    fn lens(&self, images: Images, channels: usize) -> [usize; 6] {
         let out = self.out_images(images);
         let expanded = self.expand.channels();
+        let [halved, gate] = self.attention.as_ref().map_or([0, 0], |attention| attention.lens(images));
         [
+            halved,
+            gate,
+            gate,
             images.pixels() * expanded,
             if self.depthwise.is_some() { out.pixels() * expanded } else { 0 },
             if self.shortcut.is_some() { out.pixels() * channels } else { 0 },
@@ -303,12 +339,15 @@ impl Bottleneck {
     }
 
     /// Writes the output of some images, with memory for the maps between.
-    fn images(&self, x: View, images: Images, to: View, [first, second, third]: [&mut [f32]; 3]) {
+    fn images(&self, x: View, images: Images, to: View, [halved, gate, other, first, second, third]: [&mut [f32]; 6]) {
         let set = self.expand.primary.set;
         let out = self.out_images(images);
         let expanded = self.expand.channels();
         let mut middle = View::of_mut(first, expanded);
         self.expand.forward(&plain(x, images), images, middle);
+        if let Some(attention) = &self.attention {
+            attention.forward(x, images, middle, [halved, gate, other]);
+        }
         if let Some(depthwise) = &self.depthwise {
             let strided = View::of_mut(second, expanded);
             depthwise.forward(middle, images, strided);

@@ -63,6 +63,13 @@ pub(crate) struct LinearOptions {
     pub(crate) weight_in_out: bool,
 }
 
+/// What a product with a gate is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScaleOptions {
+    /// Whether the sigmoid of the gate is meant.
+    pub(crate) sigmoid: bool,
+}
+
 /// A fused operation. Parameters come in the order of the layers: of a convolution its weight, the norm's weight and bias; of
 /// squeeze-and-excite its two weights, each with its bias.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +81,8 @@ pub(crate) enum Operation {
     GlobalAveragePool,
     /// Means of 2×2 pixels.
     Halve,
-    /// Times the sigmoid of the one parameter, which is another map, see [`Gated`].
-    Attend,
+    /// Times the one parameter, which is another map, see [`Gated`].
+    Scale(ScaleOptions),
 }
 
 static CONVERSIONS: AtomicUsize = AtomicUsize::new(0);
@@ -215,7 +222,7 @@ impl Inputs {
     pub(crate) fn new(operation: Operation, parameters: Vec<FlexTensor>, norms: Vec<NormInputs>) -> Self {
         let lay_out = |parameter: FlexTensor| match operation {
             // A map, which is brought into its layout as the input is.
-            Operation::Attend => parameter,
+            Operation::Scale(_) => parameter,
             _ => parameter.to_contiguous(),
         };
         Self {
@@ -324,11 +331,13 @@ impl Operation {
                 let y = map_out(halved(images), channels, |to| halve(set, x.view(), images, to));
                 (y, statistics([]), Arc::new(SavedHalve { images, channels }))
             }
-            Self::Attend => {
+            Self::Scale(options) => {
                 let x = MapIn::new(x);
-                let logits = MapIn::new(inputs.parameters[0].clone());
-                let gate = sigmoid(logits.values());
-                let saved = SavedAttend { x, gate, gate_size: logits.images.size };
+                let gate = MapIn::new(inputs.parameters[0].clone());
+                let gate_size = gate.images.size;
+                let gate =
+                    if options.sigmoid { Factors::Sigmoid(sigmoid(gate.values())) } else { Factors::Plain(gate) };
+                let saved = SavedScale { x, gate, gate_size };
                 let y = map_out(saved.x.images, saved.x.channels, |to| saved.gated().forward(set, to));
                 (y, statistics([]), Arc::new(saved))
             }
@@ -466,30 +475,39 @@ impl Saved for SavedHalve {
     }
 }
 
-struct SavedAttend {
+enum Factors {
+    Plain(MapIn),
+    /// Made of other values by the sigmoid.
+    Sigmoid(Buffer),
+}
+
+struct SavedScale {
     x: MapIn,
-    gate: Buffer,
+    gate: Factors,
     gate_size: [usize; 2],
 }
 
-impl SavedAttend {
+impl SavedScale {
     fn gated(&self) -> Gated {
-        let (maps, gate) = (self.x.view(), self.gate.view(self.x.channels));
-        Gated { maps, images: self.x.images, gate, gate_size: self.gate_size }
+        let (gate, is_sigmoid) = match &self.gate {
+            Factors::Plain(gate) => (gate.view(), false),
+            Factors::Sigmoid(gate) => (gate.view(self.x.channels), true),
+        };
+        Gated { maps: self.x.view(), images: self.x.images, gate, gate_size: self.gate_size, is_sigmoid }
     }
 }
 
-impl Saved for SavedAttend {
+impl Saved for SavedScale {
     fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
         let (dy, channels) = (MapIn::new(dy), self.x.channels);
         let gate_images = Images { size: self.gate_size, ..self.x.images };
         let mut maps = None;
-        let logits = map_out(gate_images, channels, |logits| {
+        let gate = map_out(gate_images, channels, |gate| {
             maps = Some(map_out(self.x.images, channels, |maps| {
-                self.gated().backward(InstructionSet::current(), dy.view(), maps, logits);
+                self.gated().backward(InstructionSet::current(), dy.view(), maps, gate);
             }));
         });
-        (maps, vec![logits])
+        (maps, vec![gate])
     }
 }
 

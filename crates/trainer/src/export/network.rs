@@ -149,7 +149,7 @@ impl Builder<'_> {
         let gate = self.graph.plain(&format!("{name}.short_conv.gate"), "Sigmoid", &[&value]);
         // A runtime multiplies in 32 bits and rounds the size down, which must not end up one pixel short. Where the factor is 2, it
         // is exact, and has to be: every other pixel then begins where the next value does.
-        let factor = if size % 2 == 0 { 2.0 } else { (size as f32 + 1e-3) / (size / 2) as f32 };
+        let factor = if size.is_multiple_of(2) { 2.0 } else { (size as f32 + 1e-3) / (size / 2) as f32 };
         let scales = self.graph.floats(&format!("{name}.short_conv.scales"), &[4], &[1.0, 1.0, factor, factor]);
         let resized = self.graph.node(NodeSpec {
             name: &format!("{name}.short_conv.resize"),
