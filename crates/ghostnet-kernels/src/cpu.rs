@@ -2,6 +2,7 @@
 
 mod attention;
 mod block;
+mod branches;
 mod buffer;
 mod dense;
 mod depthwise;
@@ -29,11 +30,13 @@ use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor};
 use crate::folded::ConvTensors;
 use crate::operations::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
-    SqueezeExciteTensors, Statistics, square,
+    ParallelConvTensors, ParallelGhostModuleTensors, SqueezeExciteTensors, Statistics, square,
 };
 use crate::update::{AdamW, Lion, RmspropTf, Sgd};
+use branches::BranchesOptions;
 use operation::{
-    BottleneckOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs, Operation, record, values,
+    BottleneckOptions, BranchedGhostOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs,
+    Operation, record, values,
 };
 
 pub(crate) use operation::ScaleOptions;
@@ -106,6 +109,38 @@ pub(crate) fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
     let mut parameters = vec![Parameter::Matrix(weight)];
     parameters.extend(bias.map(Parameter::Vector));
     run(Operation::Linear(LinearOptions { weight_in_out }), x, parameters, Vec::new()).0
+}
+
+pub(crate) fn parallel_conv(x: Tensor<4>, conv: ParallelConvTensors, relu: bool) -> Normed {
+    let options = conv.options();
+    let mut call = Call::new(&x);
+    let out = call.images.map_size(|size| size.div_ceil(options.stride));
+    call.branches(conv, out);
+    call.run(Operation::Branches(options, relu), x)
+}
+
+pub(crate) fn parallel_ghost_module(x: Tensor<4>, ghost: ParallelGhostModuleTensors) -> Normed {
+    let ParallelGhostModuleTensors { primary, cheap, relu, out_channels } = ghost;
+    let half = out_channels / 2;
+    let options = BranchedGhostOptions { primary: primary.options(), cheap: cheap.options(), relu, half };
+    let mut call = Call::new(&x);
+    call.branches(primary, call.images);
+    call.branches(cheap, call.images);
+    call.run(Operation::BranchedGhost(options), x)
+}
+
+impl ParallelConvTensors {
+    fn options(&self) -> BranchesOptions {
+        let first = &self.convs[0];
+        BranchesOptions {
+            kernel_size: first.weight.dims()[2],
+            stride: first.stride,
+            depthwise: first.is_depthwise(),
+            convs: self.convs.len(),
+            scale: self.scale.is_some(),
+            skip: self.skip.is_some(),
+        }
+    }
 }
 
 pub(crate) fn halve(x: Tensor<4>) -> Tensor<4> {
@@ -248,10 +283,25 @@ impl Call {
     }
 
     fn conv_norm(&mut self, conv: ConvNormTensors, out: Size) {
-        let NormTensors { weight, bias, running, epsilon } = conv.norm;
+        self.parameters.push(conv.weight.into());
+        self.norm(conv.norm, out);
+    }
+
+    fn norm(&mut self, norm: NormTensors, out: Size) {
+        let NormTensors { weight, bias, running, epsilon } = norm;
         self.maps.push((weight.dims()[0], out));
         self.norms.push(NormInputs { epsilon, running: running.map(|tensors| tensors.map(untracked)) });
-        self.parameters.extend([conv.weight.into(), weight.into(), bias.into()]);
+        self.parameters.extend([weight.into(), bias.into()]);
+    }
+
+    fn branches(&mut self, conv: ParallelConvTensors, out: Size) {
+        let ParallelConvTensors { convs, scale, skip } = conv;
+        for conv in convs.into_iter().chain(scale) {
+            self.conv_norm(conv, out);
+        }
+        if let Some(norm) = skip {
+            self.norm(norm, out);
+        }
     }
 
     fn ghost_module(&mut self, ghost: GhostModuleTensors, out: Size) {

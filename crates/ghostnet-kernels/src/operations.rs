@@ -48,6 +48,30 @@ pub struct GhostModuleTensors {
     pub out_channels: usize,
 }
 
+/// Parallel branches in place of a convolution: GhostNetV3 while it trains (arXiv:2404.11202).
+#[derive(Clone, Debug)]
+pub struct ParallelConvTensors {
+    /// At least one, all of one shape.
+    pub convs: Vec<ConvNormTensors>,
+    /// A 1×1 convolution with the stride and the groups of the others.
+    pub scale: Option<ConvNormTensors>,
+    /// A norm of the input itself.
+    pub skip: Option<NormTensors>,
+}
+
+/// A Ghost module with parallel branches.
+#[derive(Clone, Debug)]
+pub struct ParallelGhostModuleTensors {
+    /// Makes the intrinsic maps.
+    pub primary: ParallelConvTensors,
+    /// Makes the ghosts from them.
+    pub cheap: ParallelConvTensors,
+    /// Whether a ReLU follows each of the two.
+    pub relu: bool,
+    /// Channels of the output, at most those that the two make together.
+    pub out_channels: usize,
+}
+
 /// Squeeze-and-excite.
 #[derive(Clone, Debug)]
 pub struct SqueezeExciteTensors {
@@ -189,6 +213,36 @@ pub fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
         return crate::cpu::ghost_module(x, ghost);
     }
     Reference.ghost_module(x, ghost)
+}
+
+/// The sum of parallel convolutions with their norms, and a ReLU if `relu`. Fused are pointwise and depthwise ones.
+///
+/// # Shapes
+/// As of [`conv_norm`].
+///
+/// # Panics
+/// As [`conv_norm`]; and if there is no convolution.
+pub fn parallel_conv(x: Tensor<4>, conv: ParallelConvTensors, relu: bool) -> Normed {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && conv.is_fusable(x.dims()[1]) {
+        return crate::cpu::parallel_conv(x, conv, relu);
+    }
+    Reference.parallel_conv(x, conv, relu)
+}
+
+/// Ghost module with parallel branches. Fused are those of the paper, as in [`ghost_module`].
+///
+/// # Shapes
+/// As of [`ghost_module`].
+///
+/// # Panics
+/// As [`parallel_conv`].
+pub fn parallel_ghost_module(x: Tensor<4>, ghost: ParallelGhostModuleTensors) -> Normed {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&x) && ghost.is_fusable(x.dims()[1]) {
+        return crate::cpu::parallel_ghost_module(x, ghost);
+    }
+    Reference.parallel_ghost_module(x, ghost)
 }
 
 /// Squeeze-and-excite alone; [`ghost_bottleneck`] has it fused.
@@ -351,6 +405,38 @@ impl ConvNormTensors {
         let [out, per_group, ..] = self.weight.dims();
         let ordinary = self.groups == 1 && per_group == in_channels && self.is_square_odd() && self.norm.fits(out);
         self.stride > 0 && (ordinary || self.is_depthwise_of(in_channels))
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl ParallelConvTensors {
+    fn is_fusable(&self, in_channels: usize) -> bool {
+        let Self { convs, scale, skip } = self;
+        let Some(first) = convs.first() else { return false };
+        let fits = match first.is_depthwise() {
+            true => convs.iter().chain(scale).all(|conv| conv.is_depthwise_of(in_channels)),
+            false => convs.iter().chain(scale).all(|conv| conv.is_pointwise_of(in_channels)),
+        };
+        let shape = |conv: &ConvNormTensors| (conv.weight.dims(), conv.stride);
+        fits && convs.iter().all(|conv| shape(conv) == shape(first))
+            && scale.as_ref().is_none_or(|scale| scale.weight.dims()[2] == 1 && scale.stride == first.stride)
+            // The kernels make a skip of a depthwise convolution.
+            && skip.as_ref().is_none_or(|norm| first.is_depthwise() && first.stride == 1 && norm.fits(in_channels))
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl ParallelGhostModuleTensors {
+    fn is_fusable(&self, in_channels: usize) -> bool {
+        let (Some(primary), Some(cheap)) = (self.primary.convs.first(), self.cheap.convs.first()) else { return false };
+        let half = primary.weight.dims()[0];
+        // One channel is depthwise of itself.
+        !primary.is_depthwise()
+            && cheap.is_depthwise()
+            && cheap.stride == 1
+            && self.out_channels == 2 * half
+            && self.primary.is_fusable(in_channels)
+            && self.cheap.is_fusable(half)
     }
 }
 

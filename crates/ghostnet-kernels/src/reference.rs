@@ -10,7 +10,7 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, Interpolat
 
 use crate::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
-    SqueezeExciteTensors, Statistics,
+    ParallelConvTensors, ParallelGhostModuleTensors, SqueezeExciteTensors, Statistics,
 };
 
 /// The operations of this crate as compositions of burn's, on any backend and with burn's gradients.
@@ -51,10 +51,28 @@ impl Reference {
         let GhostModuleTensors { primary, cheap, relu, out_channels } = ghost;
         let primary = self.conv_norm(x, primary, relu); // [batch, primary, height, width]
         let cheap = self.conv_norm(primary.output.clone(), cheap, relu); // [batch, cheap, height, width]
-        let output = Tensor::cat(vec![primary.output, cheap.output], 1);
-        // A slice costs a copy and stands in the way of export; at the published sizes it would cut nothing.
-        let output = if output.dims()[1] == out_channels { output } else { output.narrow(1, 0, out_channels) };
-        Normed { output, statistics: [primary.statistics, cheap.statistics].concat() }
+        joined(primary, cheap, out_channels)
+    }
+
+    /// See [`parallel_conv`](crate::parallel_conv).
+    pub fn parallel_conv(self, x: Tensor<4>, conv: ParallelConvTensors, activate: bool) -> Normed {
+        let ParallelConvTensors { convs, scale, skip } = conv;
+        let convs = convs.into_iter().chain(scale).map(|conv| self.conv_norm(x.clone(), conv, false));
+        let skip = skip.map(|norm| self.norm(x.clone(), norm));
+        let sum = convs.chain(skip).reduce(|sum, branch| Normed {
+            output: sum.output + branch.output,
+            statistics: [sum.statistics, branch.statistics].concat(),
+        });
+        let Some(sum) = sum else { panic!("parallel convolutions need at least one") };
+        if activate { Normed { output: relu(sum.output), ..sum } } else { sum }
+    }
+
+    /// See [`parallel_ghost_module`](crate::parallel_ghost_module).
+    pub fn parallel_ghost_module(self, x: Tensor<4>, ghost: ParallelGhostModuleTensors) -> Normed {
+        let ParallelGhostModuleTensors { primary, cheap, relu, out_channels } = ghost;
+        let primary = self.parallel_conv(x, primary, relu); // [batch, primary, height, width]
+        let cheap = self.parallel_conv(primary.output.clone(), cheap, relu); // [batch, cheap, height, width]
+        joined(primary, cheap, out_channels)
     }
 
     /// See [`squeeze_excite`](crate::squeeze_excite).
@@ -122,4 +140,12 @@ impl Reference {
         };
         Normed { output: map + shortcut, statistics }
     }
+}
+
+/// The output of a Ghost module.
+fn joined(primary: Normed, cheap: Normed, out_channels: usize) -> Normed {
+    let output = Tensor::cat(vec![primary.output, cheap.output], 1);
+    // A slice costs a copy and stands in the way of export; at the published sizes it would cut nothing.
+    let output = if output.dims()[1] == out_channels { output } else { output.narrow(1, 0, out_channels) };
+    Normed { output, statistics: [primary.statistics, cheap.statistics].concat() }
 }

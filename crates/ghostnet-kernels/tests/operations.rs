@@ -3,9 +3,10 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
     AdamW, AttentionTensors, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, Gate,
-    GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed, Reference,
-    RmspropTf, Sgd, SqueezeExciteTensors, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool,
-    global_norm, halve, is_supported, linear,
+    GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed,
+    ParallelConvTensors, ParallelGhostModuleTensors, Reference, RmspropTf, Sgd, SqueezeExciteTensors, attend,
+    conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, halve, is_supported, linear,
+    parallel_conv, parallel_ghost_module,
 };
 
 /// Largest difference from the reference, relative to the largest value of each tensor, or to one if that is smaller.
@@ -94,6 +95,18 @@ impl Tensors {
 
     fn strip(&mut self, channels: usize, [height, width]: [usize; 2], training: Option<bool>) -> ConvNormTensors {
         ConvNormTensors { groups: channels, ..self.conv_of([channels, 1, height, width], 1, training) }
+    }
+
+    /// As of GhostNetV3: three convolutions and, in depthwise ones, a 1×1 one and a norm.
+    fn parallel(&mut self, conv: [usize; 3], stride: usize, training: Option<bool>) -> ParallelConvTensors {
+        let [out, _, kernel] = conv;
+        let groups = if kernel > 1 { out } else { 1 };
+        let mut make = |conv, tensors: &mut Self| ConvNormTensors { groups, ..tensors.conv(conv, stride, training) };
+        ParallelConvTensors {
+            convs: (0..3).map(|_| make(conv, self)).collect(),
+            scale: (kernel > 1).then(|| make([out, 1, 1], self)),
+            skip: (kernel > 1 && stride == 1).then(|| self.norm(out, training)),
+        }
     }
 
     fn ghost(&mut self, [out, input, kernel]: [usize; 3], relu: bool, training: Option<bool>) -> GhostModuleTensors {
@@ -395,6 +408,58 @@ fn ghost_bottlenecks_equal_the_reference() {
                 },
             );
         }
+    }
+}
+
+#[test]
+fn parallel_branches_equal_the_reference() {
+    let mut numbers = Numbers(15);
+    for case in 0..24 {
+        let [batch, height, width] = [numbers.pick(&[2, 3]), numbers.pick(&[2, 5, 9]), numbers.pick(&[3, 4, 11])];
+        let [input, half] = [numbers.pick(&[3, 16, 25]), numbers.pick(&[2, 12, 16, 33])];
+        let (kernel, stride) = (numbers.pick(&[1, 3, 5]), numbers.pick(&[1, 2]));
+        let (relu, training) = (numbers.pick(&[true, false]), numbers.pick(&[Some(true), None, Some(false)]));
+        let what = format!(
+            "case {case}: [{batch}, {input}, {height}, {width}] to {half}, kernel {kernel}, stride {stride}, relu {relu}, {training:?}"
+        );
+        let conv = |tensors: &mut Tensors| {
+            let x = tensors.map([batch, input, height, width], 1.0);
+            let conv = match kernel {
+                1 => tensors.parallel([half, input, 1], 1, training),
+                kernel => tensors.parallel([input, 1, kernel], stride, training),
+            };
+            (x, conv)
+        };
+        compare(
+            &what,
+            case,
+            |tensors| {
+                let (x, conv) = conv(tensors);
+                parallel_conv(x, conv, relu)
+            },
+            |tensors| {
+                let (x, conv) = conv(tensors);
+                Reference.parallel_conv(x, conv, relu)
+            },
+        );
+        let ghost = |tensors: &mut Tensors| {
+            let x = tensors.map([batch, input, height, width], 1.0);
+            let primary = tensors.parallel([half, input, 1], 1, training);
+            let cheap = tensors.parallel([half, 1, 3], 1, training);
+            (x, ParallelGhostModuleTensors { primary, cheap, relu, out_channels: 2 * half })
+        };
+        compare(
+            &what,
+            case,
+            |tensors| {
+                let (x, module) = ghost(tensors);
+                parallel_ghost_module(x, module)
+            },
+            |tensors| {
+                let (x, module) = ghost(tensors);
+                Reference.parallel_ghost_module(x, module)
+            },
+        );
     }
 }
 
@@ -732,8 +797,8 @@ fn every_instruction_set_of_this_machine_equals_the_reference() {
             .expect("this test can be run");
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
         assert!(
-            String::from_utf8_lossy(&output.stdout).contains("result: ok. 10 passed; 0 failed"),
-            "{name}: all ten ran"
+            String::from_utf8_lossy(&output.stdout).contains("result: ok. 11 passed; 0 failed"),
+            "{name}: all eleven ran"
         );
     }
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::GhostModuleTensors;
+use ghostnet_kernels::{GhostModuleTensors, ParallelGhostModuleTensors};
 
 use crate::{BatchNorm, ConvNormConfig, Convolution, DfcAttention, DfcAttentionConfig};
 
@@ -97,21 +97,16 @@ impl GhostModule {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let maps = match self.tensors(x.device().is_autodiff()) {
-            Some(tensors) => {
-                let normed = ghostnet_kernels::ghost_module(x.clone(), tensors);
-                for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
-                    norm.update(statistics);
-                }
-                normed.output
-            }
-            None => {
-                let primary = self.primary_conv.forward(x.clone(), self.relu); // [batch, primary, height, width]
-                let cheap = self.cheap_operation.forward(primary.clone(), self.relu); // [batch, cheap, height, width]
-                let maps = Tensor::cat(Vec::from([primary, cheap]), 1);
-                if maps.dims()[1] == self.out_channels { maps } else { maps.narrow(1, 0, self.out_channels) }
-            }
+        let autodiff = x.device().is_autodiff();
+        let normed = match (self.tensors(autodiff), self.parallel_tensors(autodiff)) {
+            (Some(tensors), _) => ghostnet_kernels::ghost_module(x.clone(), tensors),
+            (None, Some(tensors)) => ghostnet_kernels::parallel_ghost_module(x.clone(), tensors),
+            (None, None) => unreachable!("both convolutions have branches, or neither has"),
         };
+        for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
+            norm.update(statistics);
+        }
+        let maps = normed.output;
         match &self.attention {
             Some(attention) => attention.forward(maps, x),
             None => maps,
@@ -123,6 +118,16 @@ impl GhostModule {
         Some(GhostModuleTensors {
             primary: self.primary_conv.single()?.tensors(autodiff),
             cheap: self.cheap_operation.single()?.tensors(autodiff),
+            relu: self.relu,
+            out_channels: self.out_channels,
+        })
+    }
+
+    /// The same of its branches; `None` if there are none.
+    fn parallel_tensors(&self, autodiff: bool) -> Option<ParallelGhostModuleTensors> {
+        Some(ParallelGhostModuleTensors {
+            primary: self.primary_conv.parallel()?.tensors(autodiff),
+            cheap: self.cheap_operation.parallel()?.tensors(autodiff),
             relu: self.relu,
             out_channels: self.out_channels,
         })

@@ -5,9 +5,8 @@ use alloc::vec::Vec;
 
 use burn::module::{Module, Param};
 use burn::nn::conv::Conv2d;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::{ConvNormTensors, ConvTensors};
+use ghostnet_kernels::{ConvNormTensors, ConvTensors, ParallelConvTensors};
 
 use crate::{BatchNorm, BatchNormConfig, ConvNorm, ConvNormConfig};
 
@@ -57,12 +56,25 @@ impl ParallelConv {
         self.convs.iter().chain(&self.scale)
     }
 
+    /// The sum, and a ReLU if it is wanted.
+    ///
     /// # Shapes
     /// As of [`ConvNorm::forward`].
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let skip = self.skip.iter().map(|norm| norm.forward(x.clone()));
-        let maps = skip.chain(self.branches().map(|conv| conv.forward(x.clone())));
-        maps.reduce(|sum, map| sum + map).unwrap_or(x)
+    pub fn forward(&self, x: Tensor<4>, activate: bool) -> Tensor<4> {
+        let normed = ghostnet_kernels::parallel_conv(x.clone(), self.tensors(x.device().is_autodiff()), activate);
+        for (norm, statistics) in self.norms().zip(normed.statistics) {
+            norm.update(statistics);
+        }
+        normed.output
+    }
+
+    /// What the kernels take, for an input with autodiff or without.
+    pub(crate) fn tensors(&self, autodiff: bool) -> ParallelConvTensors {
+        ParallelConvTensors {
+            convs: self.convs.iter().map(|conv| conv.tensors(autodiff)).collect(),
+            scale: self.scale.as_ref().map(|conv| conv.tensors(autodiff)),
+            skip: self.skip.as_ref().map(|norm| norm.tensors(autodiff)),
+        }
     }
 
     /// The one convolution that gives the same by the running statistics: kernels and biases of all branches added up, smaller
@@ -84,8 +96,9 @@ impl ParallelConv {
         Some(ConvNorm { conv, norm: BatchNorm::adding(merged.bias) })
     }
 
+    /// In the kernels' order.
     fn norms(&self) -> impl Iterator<Item = &BatchNorm> {
-        self.skip.iter().chain(self.branches().map(|conv| &conv.norm))
+        self.branches().map(|conv| &conv.norm).chain(&self.skip)
     }
 }
 
@@ -123,8 +136,7 @@ impl Convolution {
     pub fn forward(&self, x: Tensor<4>, activate: bool) -> Tensor<4> {
         match self {
             Self::Single(conv) => conv.forward_activated(x, activate),
-            Self::Parallel(conv) if activate => relu(conv.forward(x)),
-            Self::Parallel(conv) => conv.forward(x),
+            Self::Parallel(conv) => conv.forward(x, activate),
         }
     }
 
@@ -133,6 +145,14 @@ impl Convolution {
         match self {
             Self::Single(conv) => Some(conv),
             Self::Parallel(_) => None,
+        }
+    }
+
+    /// The branches, if there are any.
+    pub(crate) fn parallel(&self) -> Option<&ParallelConv> {
+        match self {
+            Self::Single(_) => None,
+            Self::Parallel(conv) => Some(conv),
         }
     }
 

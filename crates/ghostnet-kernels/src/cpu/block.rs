@@ -10,7 +10,7 @@ use crate::cpu::depthwise::Depthwise;
 use crate::cpu::norm::{GradientSums, Moments, Norm, NormGradient, NormParameters, Normed};
 use crate::cpu::parallel::{groups, map};
 use crate::cpu::pointwise::{ConvGradients, ImageSums, InputGradient, MapPixels, Pixels, Pointwise, Sums};
-use crate::cpu::rows::{Gradient, Source, View, add_into};
+use crate::cpu::rows::{Gradient, Source, View, sum_into};
 use crate::cpu::simd::{InstructionSet, Simd, Task, dispatch};
 use crate::cpu::squeeze::{SqueezeGradients, SqueezeParameters, Squeezed};
 
@@ -95,7 +95,7 @@ impl NormedMap {
         self.part(0..self.channels)
     }
 
-    fn source<'a>(&'a self, channels: Range<usize>, gate: Option<&'a [f32]>) -> Source<'a> {
+    pub(crate) fn source<'a>(&'a self, channels: Range<usize>, gate: Option<&'a [f32]>) -> Source<'a> {
         let Normed { z, affine, relu, .. } = self.part(channels);
         Source { z, affine: Some(affine), relu, gate }
     }
@@ -595,9 +595,9 @@ pub(crate) fn add(set: InstructionSet, sources: [Source; 2], pixels: usize, to: 
         type Output = ();
         #[inline(always)]
         unsafe fn run<S: Simd>(self) {
-            let Self([a, b], pixels, to) = self;
+            let Self(sources, pixels, to) = self;
             // SAFETY: the pixels of `to` are this task's alone.
-            unsafe { add_into::<S>(&a, &b, pixels.start, pixels.len(), to) };
+            unsafe { sum_into::<S>(&sources, false, pixels.start, pixels.len(), to) };
         }
     }
     map(&groups(pixels, 1, 1024, 64), |pixels| dispatch(set, Add(sources, pixels, to)));

@@ -19,6 +19,7 @@ use crate::cpu::block::{
     Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
     means, spread,
 };
+use crate::cpu::branches::{Branches, BranchesInput, BranchesOptions, write_sum, write_where_positive};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::dense::{DenseGradients, DenseLayer};
 use crate::cpu::norm::{GradientSums, NormParameters};
@@ -63,6 +64,16 @@ pub(crate) struct LinearOptions {
     pub(crate) weight_in_out: bool,
 }
 
+/// What a Ghost module with parallel branches is, but for its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BranchedGhostOptions {
+    pub(crate) primary: BranchesOptions,
+    pub(crate) cheap: BranchesOptions,
+    pub(crate) relu: bool,
+    /// Channels that either makes.
+    pub(crate) half: usize,
+}
+
 /// What a product with a gate is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScaleOptions {
@@ -79,6 +90,10 @@ pub(crate) enum Operation {
     GhostModule(GhostOptions),
     GhostBottleneck(BottleneckOptions),
     GlobalAveragePool,
+    /// A sum of convolutions.
+    Branches(BranchesOptions, bool),
+    /// A Ghost module of such sums.
+    BranchedGhost(BranchedGhostOptions),
     /// Means of 2×2 pixels.
     Halve,
     /// Times the one parameter, which is another map, see [`Gated`].
@@ -113,6 +128,10 @@ impl MapIn {
             Flex::float_permute(tensor, &[0, 2, 3, 1]).to_contiguous()
         };
         Self { tensor, images: Images { batch, size: [height, width] }, channels }
+    }
+
+    fn as_input(&self) -> BranchesInput {
+        BranchesInput { view: self.view(), images: self.images }
     }
 
     fn values(&self) -> &[f32] {
@@ -169,10 +188,25 @@ impl<'a> Parameters<'a> {
 
     fn conv_norm(&mut self) -> ConvNormParameters<'a> {
         let weight = self.next();
+        self.norm_behind(weight)
+    }
+
+    /// The next norm, behind a convolution with this weight.
+    fn norm_behind(&mut self, weight: &'a [f32]) -> ConvNormParameters<'a> {
         let NormInputs { epsilon, running } = self.norms.next().expect("as many norms as convolutions");
         let norm = NormParameters { weight: self.next(), bias: self.next(), epsilon: *epsilon };
         let running = running.as_ref().map(|[mean, variance]| (values(mean), values(variance)));
         ConvNormParameters { weight, norm, running }
+    }
+
+    /// `ones` has a 1 for each channel of the input.
+    fn branches(&mut self, options: BranchesOptions, ones: &'a [f32]) -> Branches<'a> {
+        let count = options.convs + usize::from(options.scale);
+        let mut convs: Vec<ConvNormParameters> = (0..count).map(|_| self.conv_norm()).collect();
+        if options.skip {
+            convs.push(self.norm_behind(ones));
+        }
+        Branches { options, convs }
     }
 
     fn ghost(&mut self, cheap_kernel: usize, relu: bool) -> Ghost<'a> {
@@ -325,6 +359,32 @@ impl Operation {
                 let y = tensor(means, Shape::from([images.batch, channels, 1, 1]));
                 (y, statistics([]), Arc::new(SavedPool { images, channels }))
             }
+            Self::Branches(options, relu) => {
+                let x = MapIn::new(x);
+                let ones = vec![1.0; x.channels];
+                let maps = Parameters::new(&inputs).branches(options, &ones).forward(set, x.as_input());
+                let y = map_out(maps[0].images, maps[0].channels, |to| write_sum(set, &maps, relu, to));
+                let saved = SavedBranches { x, inputs, ones, maps, y: relu.then(|| y.clone()), options };
+                (y, statistics(&saved.maps), Arc::new(saved))
+            }
+            Self::BranchedGhost(options) => {
+                let x = MapIn::new(x);
+                let ones = vec![1.0; options.half];
+                let mut parameters = Parameters::new(&inputs);
+                let primary = parameters.branches(options.primary, &ones).forward(set, x.as_input());
+                let cheap = parameters.branches(options.cheap, &ones);
+                let (images, half) = (primary[0].images, options.half);
+                let mut maps = primary;
+                let y = map_out(images, 2 * half, |to| {
+                    let view = to.narrow(0, half);
+                    write_sum(set, &maps, options.relu, view);
+                    let of_cheap = cheap.forward(set, BranchesInput { view, images });
+                    write_sum(set, &of_cheap, options.relu, to.narrow(half, half));
+                    maps.extend(of_cheap);
+                });
+                let saved = SavedBranchedGhost { x, inputs, ones, maps, y: y.clone(), options };
+                (y, statistics(&saved.maps), Arc::new(saved))
+            }
             Self::Halve => {
                 let x = MapIn::new(x);
                 let (images, channels) = (x.images, x.channels);
@@ -459,6 +519,100 @@ impl Saved for SavedPool {
             Some(map_out(self.images, self.channels, |to| spread(InstructionSet::current(), &shares, self.images, to))),
             Vec::new(),
         )
+    }
+}
+
+struct SavedBranches {
+    x: MapIn,
+    inputs: Inputs,
+    ones: Vec<f32>,
+    maps: Vec<NormedMap>,
+    /// The output, if a ReLU made it.
+    y: Option<FlexTensor>,
+    options: BranchesOptions,
+}
+
+/// A map that was written here, to be read.
+fn written(y: &FlexTensor) -> View {
+    View::of(y.storage::<f32>(), y.shape()[1])
+}
+
+impl Saved for SavedBranches {
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
+        let set = InstructionSet::current();
+        let dy = MapIn::new(dy);
+        let branches = Parameters::new(&self.inputs).branches(self.options, &self.ones);
+        let pixels = self.maps[0].images.pixels();
+        let mut masked = Buffer::new(if self.y.is_some() { pixels * dy.channels } else { 0 });
+        let gradient = match &self.y {
+            Some(y) => {
+                let to = masked.view_mut(dy.channels);
+                write_where_positive(set, written(y), dy.view(), pixels, to);
+                to
+            }
+            None => dy.view(),
+        };
+        let run =
+            |to: Option<View>| branches.backward(set, self.x.as_input(), &self.maps, gradient, to.map(|to| (to, None)));
+        let mut gradients = Vec::new();
+        let dx = match wanted {
+            true => Some(map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)))),
+            false => {
+                gradients = run(None);
+                None
+            }
+        };
+        (dx, self.inputs.shaped(gradients))
+    }
+}
+
+struct SavedBranchedGhost {
+    x: MapIn,
+    inputs: Inputs,
+    ones: Vec<f32>,
+    /// Of the primary's branches, then of the cheap operation's.
+    maps: Vec<NormedMap>,
+    y: FlexTensor,
+    options: BranchedGhostOptions,
+}
+
+impl Saved for SavedBranchedGhost {
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
+        let set = InstructionSet::current();
+        let dy = MapIn::new(dy);
+        let BranchedGhostOptions { primary, cheap, relu, half } = self.options;
+        let mut parameters = Parameters::new(&self.inputs);
+        let (primary, cheap) = (parameters.branches(primary, &self.ones), parameters.branches(cheap, &self.ones));
+        let (of_primary, of_cheap) = self.maps.split_at(primary.convs.len());
+        let (images, pixels) = (dy.images, dy.images.pixels());
+        let halves = |view: View| [view.narrow(0, half), view.narrow(half, half)];
+        let ([y_primary, y_cheap], [dy_primary, dy_cheap]) = (halves(written(&self.y)), halves(dy.view()));
+        let [mut first, mut second] = [pixels * half, if relu { pixels * half } else { 0 }].map(Buffer::new);
+        let (first, second) = (first.view_mut(half), second.view_mut(half));
+        // Where the ReLU of the cheap operation let through, back to the primary's output, and through its ReLU.
+        let of_output = if relu {
+            write_where_positive(set, y_cheap, dy_cheap, pixels, second);
+            second
+        } else {
+            dy_cheap
+        };
+        let input = BranchesInput { view: y_primary, images };
+        let cheap_gradients = cheap.backward(set, input, of_cheap, of_output, Some((first, Some(dy_primary))));
+        if relu {
+            write_where_positive(set, y_primary, first, pixels, first);
+        }
+        let run =
+            |to: Option<View>| primary.backward(set, self.x.as_input(), of_primary, first, to.map(|to| (to, None)));
+        let mut gradients = Vec::new();
+        let dx = match wanted {
+            true => Some(map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)))),
+            false => {
+                gradients = run(None);
+                None
+            }
+        };
+        gradients.extend(cheap_gradients);
+        (dx, self.inputs.shaped(gradients))
     }
 }
 

@@ -218,12 +218,12 @@ impl Gradient<'_> {
     }
 }
 
-/// Adds two sources into a map.
+/// Adds sources, without their gates, into a map, and applies a ReLU if it is wanted.
 ///
 /// # Safety
 /// As for [`Source::load`].
 #[inline(always)]
-pub(crate) unsafe fn add_into<S: Simd>(a: &Source, b: &Source, first: usize, count: usize, to: View) {
+pub(crate) unsafe fn sum_into<S: Simd>(sources: &[Source], relu: bool, first: usize, count: usize, to: View) {
     let channels = to.channels;
     // SAFETY: pointers stay within a pixel's channels.
     unsafe {
@@ -232,10 +232,10 @@ pub(crate) unsafe fn add_into<S: Simd>(a: &Source, b: &Source, first: usize, cou
             while channel < channels {
                 let left = channels - channel;
                 let mut sum = S::splat(0.0);
-                for source in [a, b] {
+                for source in sources {
                     sum = S::add(sum, source.before_gate::<S>(source.z.pixel(pixel), channel, left));
                 }
-                store::<S>(to.pixel(pixel).add(channel), left, sum);
+                store::<S>(to.pixel(pixel).add(channel), left, if relu { S::relu(sum) } else { sum });
                 channel += S::LANES;
             }
         }
