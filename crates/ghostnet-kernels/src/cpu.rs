@@ -143,6 +143,10 @@ impl ParallelConvTensors {
     }
 }
 
+pub(crate) fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    run(Operation::Add, a, vec![Parameter::Weight(b)], Vec::new()).0
+}
+
 pub(crate) fn halve(x: Tensor<4>) -> Tensor<4> {
     run(Operation::Halve, x, Vec::new(), Vec::new()).0
 }

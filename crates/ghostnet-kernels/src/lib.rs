@@ -18,7 +18,7 @@ pub use folded::{ConvTensors, FoldedConv, FoldedGhostBottleneck};
 pub use gate::Gate;
 pub use operations::{
     AttentionTensors, ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
-    ParallelConvTensors, ParallelGhostModuleTensors, SqueezeExciteTensors, Statistics, attend, conv_norm,
+    ParallelConvTensors, ParallelGhostModuleTensors, SqueezeExciteTensors, Statistics, add, attend, conv_norm,
     ghost_bottleneck, ghost_module, global_average_pool, halve, linear, norm, parallel_conv, parallel_ghost_module,
     squeeze_excite,
 };

@@ -294,6 +294,21 @@ pub fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
     Reference.global_average_pool(x)
 }
 
+/// Sum of two maps: a shortcut that is added.
+///
+/// # Shapes
+/// All `[batch, channels, height, width]`
+///
+/// # Panics
+/// If the shapes do not fit; the message is burn's.
+pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if crate::cpu::is_supported(&a) && crate::cpu::is_supported(&b) && a.dims() == b.dims() {
+        return crate::cpu::add(a, b);
+    }
+    a + b
+}
+
 /// Means of 2×2 pixels; an odd side loses its last row or column.
 ///
 /// # Shapes

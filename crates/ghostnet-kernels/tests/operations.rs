@@ -101,7 +101,7 @@ impl Tensors {
     fn parallel(&mut self, conv: [usize; 3], stride: usize, training: Option<bool>) -> ParallelConvTensors {
         let [out, _, kernel] = conv;
         let groups = if kernel > 1 { out } else { 1 };
-        let mut make = |conv, tensors: &mut Self| ConvNormTensors { groups, ..tensors.conv(conv, stride, training) };
+        let make = |conv, tensors: &mut Self| ConvNormTensors { groups, ..tensors.conv(conv, stride, training) };
         ParallelConvTensors {
             convs: (0..3).map(|_| make(conv, self)).collect(),
             scale: (kernel > 1).then(|| make([out, 1, 1], self)),
@@ -264,7 +264,7 @@ fn kernels_that_are_not_square_equal_the_reference_folded_too() {
 }
 
 #[test]
-fn halved_maps_and_attention_equal_the_reference() {
+fn halved_and_added_maps_and_attention_equal_the_reference() {
     let mut numbers = Numbers(14);
     for case in 0..20 {
         let [batch, channels] = [numbers.pick(&[1, 3]), numbers.pick(&[1, 12, 16, 33])];
@@ -275,6 +275,12 @@ fn halved_maps_and_attention_equal_the_reference() {
         let x = |tensors: &mut Tensors| tensors.map([batch, channels, height, width], 1.0);
         let what = format!("case {case}: [{batch}, {channels}, {height}, {width}], gate {gate:?}");
         compare(&what, case, |tensors| plain(halve(x(tensors))), |tensors| plain(Reference.halve(x(tensors))));
+        compare(
+            &what,
+            case,
+            |tensors| plain(ghostnet_kernels::add(x(tensors), x(tensors))),
+            |tensors| plain(x(tensors) + x(tensors)),
+        );
         let both = |tensors: &mut Tensors| (x(tensors), tensors.map([batch, channels, gate[0], gate[1]], 3.0));
         let run = |attend: &dyn Fn(Tensor<4>, Tensor<4>) -> Tensor<4>, tensors: &mut Tensors| {
             let (maps, logits) = both(tensors);

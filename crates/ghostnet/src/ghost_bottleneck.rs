@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ghostnet_kernels::{Gate, GhostBottleneckTensors};
+use ghostnet_kernels::{Gate, GhostBottleneckTensors, add};
 
 use crate::{
     BatchNorm, BlockSpec, ConvNorm, ConvNormConfig, Convolution, GhostModule, GhostModuleConfig, SqueezeExcite,
@@ -136,7 +136,7 @@ impl GhostBottleneck {
         }
         let map = self.ghost2.forward(map); // [batch, out, height / stride, width / stride]
         let shortcut = self.shortcut.iter().flat_map(Shortcut::convs).fold(x, |map, conv| conv.forward(map));
-        map + shortcut
+        add(map, shortcut)
     }
 
     /// What the kernels take, for an input with autodiff or without; `None` if there are branches.

@@ -282,6 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn attention_wants_images_that_leave_something_to_halve() {
+        let refused = |sets: &[&str]| set(sets).expect_err("too small").to_string();
+        let v2 = "model.variant=ghostnetv2";
+        let message = "`image_size` must be 33 pixels or more for `ghostnetv2` with a stem stride of 2, but is 32";
+        assert!(refused(&[v2, "data.image_size=32"]).contains(message));
+        let stage = "train.stage=[{until={steps=10},image_size=32}]";
+        assert!(refused(&[v2, stage]).contains(message));
+        assert!(set(&[v2, "data.image_size=32", "model.stem_stride=1"]).is_ok());
+        assert!(set(&["data.image_size=32"]).is_ok());
+    }
+
+    #[test]
     fn workers_and_path_are_no_part_of_the_identity() -> Result<(), RecipeError> {
         let here = set(&["data.workers=1", "data.path=/a"])?;
         let there = set(&["data.workers=8", "data.path=/b"])?;

@@ -168,7 +168,8 @@ impl Verifier {
     pub fn reference(&self, shapes: &[[usize; 4]]) -> anyhow::Result<Reference> {
         let (sum, abs_sum) = self.sums();
         let eval = shapes.iter().map(|shape| self.measure(*shape)).collect::<anyhow::Result<_>>()?;
-        let model = format!("ghostnet {}, {} classes", self.card.width, self.card.classes.len());
+        let ModelCard { variant, width, classes, .. } = &self.card;
+        let model = format!("{} {width}, {} classes", variant.key(), classes.len());
         Ok(Reference { model, state_sum: Some(sum), state_abs_sum: Some(abs_sum), eval })
     }
 
@@ -194,6 +195,10 @@ impl Verifier {
                 "the input's shape is {shape:?}, and must be [batch, {}, height, width] with at most {MAX_BATCH} images and {MAX_INPUT} values",
                 self.model.in_channels
             );
+        }
+        let least = self.card.config().least_image_side();
+        if shape[2].min(shape[3]) < least {
+            bail!("the input's shape is {shape:?}, and this network needs a height and width of at least {least}");
         }
         let images = Tensor::<4>::from_data(TensorData::new(input(shape), shape), &self.device);
         let maps = self.model.features(images.clone());

@@ -259,8 +259,13 @@ fn a_folded_file_is_for_inference_alone() {
 #[test]
 fn a_network_is_verified_against_numbers_and_the_first_stage_that_differs_is_named() {
     let scene = trained();
-    assert!(scene.run(&["verify", "run", "--write", "reference.json"]).status.success());
+    let output = scene.run(&["verify", "run", "--write", "reference.json", "--format", "json"]);
+    let written: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&written["path"], &written["num_inputs"]), (&"reference.json".into(), &4.into()));
     export(&scene, &["folded.safetensors", "--fold"]);
+    let inspected = scene.run(&["inspect", "folded.safetensors", "--format", "json"]);
+    let inspected: Value = serde_json::from_slice(&inspected.stdout).expect("JSON");
+    assert_eq!(inspected["tensors"], 2 * 96);
     assert!(scene.run(&["verify", "run", "--against", "reference.json"]).status.success());
     // Other weights, the same function.
     let mut reference: Value =

@@ -17,7 +17,7 @@ use crate::Gate;
 use crate::cpu::attention::{Gated, halve, halve_backward, halved, sigmoid};
 use crate::cpu::block::{
     Bottleneck, BottleneckMaps, Conv, ConvNormParameters, Ghost, GhostGradient, Images, NormedMap, ShortcutParameters,
-    means, spread,
+    add, means, spread,
 };
 use crate::cpu::branches::{Branches, BranchesInput, BranchesOptions, write_sum, write_where_positive};
 use crate::cpu::buffer::Buffer;
@@ -94,6 +94,8 @@ pub(crate) enum Operation {
     Branches(BranchesOptions, bool),
     /// A Ghost module of such sums.
     BranchedGhost(BranchedGhostOptions),
+    /// Plus the one parameter, which is another map.
+    Add,
     /// Means of 2×2 pixels.
     Halve,
     /// Times the one parameter, which is another map, see [`Gated`].
@@ -110,6 +112,8 @@ pub fn layout_conversions() -> usize {
 /// A map in channels-last order, with its images and channels.
 pub(crate) struct MapIn {
     tensor: FlexTensor,
+    /// Whether the tensor's dimensions are in the order of memory too, because it was copied.
+    copied: bool,
     pub(crate) images: Images,
     pub(crate) channels: usize,
 }
@@ -121,13 +125,19 @@ impl MapIn {
         let strides = channels_last([batch, channels, height, width]);
         let layout = tensor.layout();
         let same = layout.strides().iter().zip(&strides).zip([batch, channels, height, width]);
-        let tensor = if layout.start_offset() == 0 && same.into_iter().all(|((a, b), size)| size == 1 || a == b) {
-            tensor
-        } else {
+        let copied = layout.start_offset() != 0 || !same.into_iter().all(|((a, b), size)| size == 1 || a == b);
+        let tensor = if copied {
             CONVERSIONS.fetch_add(1, Ordering::Relaxed);
             Flex::float_permute(tensor, &[0, 2, 3, 1]).to_contiguous()
+        } else {
+            tensor
         };
-        Self { tensor, images: Images { batch, size: [height, width] }, channels }
+        Self { tensor, copied, images: Images { batch, size: [height, width] }, channels }
+    }
+
+    /// The tensor in the usual order of dimensions, channels last in memory.
+    fn into_tensor(self) -> FlexTensor {
+        if self.copied { Flex::float_permute(self.tensor, &[0, 3, 1, 2]) } else { self.tensor }
     }
 
     fn as_input(&self) -> BranchesInput {
@@ -256,7 +266,7 @@ impl Inputs {
     pub(crate) fn new(operation: Operation, parameters: Vec<FlexTensor>, norms: Vec<NormInputs>) -> Self {
         let lay_out = |parameter: FlexTensor| match operation {
             // A map, which is brought into its layout as the input is.
-            Operation::Scale(_) => parameter,
+            Operation::Scale(_) | Operation::Add => parameter,
             _ => parameter.to_contiguous(),
         };
         Self {
@@ -384,6 +394,13 @@ impl Operation {
                 });
                 let saved = SavedBranchedGhost { x, inputs, ones, maps, y: y.clone(), options };
                 (y, statistics(&saved.maps), Arc::new(saved))
+            }
+            Self::Add => {
+                let [a, b] = [x, inputs.parameters[0].clone()].map(MapIn::new);
+                let y = map_out(a.images, a.channels, |to| {
+                    add(set, [Source::plain(a.view()), Source::plain(b.view())], a.images.pixels(), to);
+                });
+                (y, statistics([]), Arc::new(SavedAdd))
             }
             Self::Halve => {
                 let x = MapIn::new(x);
@@ -613,6 +630,16 @@ impl Saved for SavedBranchedGhost {
         };
         gradients.extend(cheap_gradients);
         (dx, self.inputs.shaped(gradients))
+    }
+}
+
+struct SavedAdd;
+
+impl Saved for SavedAdd {
+    fn backward(&self, dy: FlexTensor, _wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
+        // Brought into its layout once for both.
+        let dy = MapIn::new(dy).into_tensor();
+        (Some(dy.clone()), vec![dy])
     }
 }
 

@@ -78,7 +78,11 @@ fn inspect(variant: Variant, config: &GhostNetConfig, image_size: u32, card: Opt
         image_size,
         parameters: config.parameters(),
         multiply_adds: config.multiply_adds(size, size),
-        tensors: layers.iter().map(|layer| layer.tensors).sum(),
+        // Of a folded file, every layer has a weight and a bias.
+        tensors: match card.as_ref().is_some_and(|card| card.folded) {
+            true => 2 * layers.len(),
+            false => layers.iter().map(|layer| layer.tensors).sum(),
+        },
         card,
         layers: layers.into_iter().map(Layer::from).collect(),
     }

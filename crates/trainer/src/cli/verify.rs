@@ -44,6 +44,14 @@ struct Verified {
     differences: Vec<Difference>,
 }
 
+/// What is printed of a file that was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    model: PathBuf,
+    path: PathBuf,
+    num_inputs: usize,
+}
+
 pub(super) fn run(args: VerifyArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let opened = FoundModel::read(&locate(args.model, global, output)?)?.open(args.hints.read()?)?;
     tell_notes(&opened, global, output);
@@ -55,12 +63,10 @@ pub(super) fn run(args: VerifyArgs, global: GlobalArgs, output: &Output) -> anyh
         let reference = verifier.reference(&[&[[2, 3, size, size]], &SHAPES[..]].concat())?;
         replace(&path, &serde_json::to_vec_pretty(&reference)?)
             .with_context(|| format!("cannot write `{}`", path.display()))?;
-        output.line(&format!(
-            "{}: what `{}` gives for {} inputs",
-            path.display(),
-            model.display(),
-            reference.eval.len()
-        ));
+        args.format.print(&Written { model, path, num_inputs: reference.eval.len() }, |written| {
+            let Written { model, path, num_inputs } = written;
+            format!("{}: what `{}` gives for {num_inputs} inputs", path.display(), model.display())
+        })?;
         return Ok(ExitCode::SUCCESS);
     };
     let reference: Reference = serde_json::from_str(&fs_err::read_to_string(&against)?)
