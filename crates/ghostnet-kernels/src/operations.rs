@@ -319,15 +319,19 @@ pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
 /// If a side is 1: nothing would be left.
 pub fn halve(x: Tensor<4>) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
-    assert!(
-        height.min(width) >= 2,
-        "attention needs maps of at least 2x2 pixels, got {height}x{width}; use larger images"
-    );
+    check_halvable([height, width]);
     #[cfg(feature = "cpu")]
     if crate::cpu::is_supported(&x) {
         return crate::cpu::halve(x);
     }
     Reference.halve(x)
+}
+
+pub(crate) fn check_halvable([height, width]: [usize; 2]) {
+    assert!(
+        height.min(width) >= 2,
+        "attention needs maps of at least 2x2 pixels, got {height}x{width}; use larger images"
+    );
 }
 
 /// Multiplies maps by the sigmoid of others, each value of which is repeated for as many pixels as it takes: pixel `i` is multiplied

@@ -60,6 +60,13 @@ pub struct LayerCount {
     pub multiply_adds: usize,
 }
 
+impl LayerCount {
+    /// Whether a norm is behind the layer, or is the layer.
+    pub fn has_norm(&self) -> bool {
+        self.tensors >= Extra::Norm.tensors()
+    }
+}
+
 /// Collects layers while it follows the map's size through the network.
 struct Counter {
     layers: Vec<LayerCount>,

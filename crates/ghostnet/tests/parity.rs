@@ -195,7 +195,13 @@ fn images_too_small_for_attention_are_refused() {
     assert_eq!(config.least_image_side(), 33);
     let model = config.init(&Device::flex());
     assert_eq!(model.forward(Tensor::ones([1, 3, 33, 33], &Device::flex())).dims(), [1, 4]);
-    model.forward(Tensor::ones([1, 3, 32, 32], &Device::flex()));
+    let small = Tensor::ones([1, 3, 32, 32], &Device::flex());
+    // The folded network says the same.
+    let folded = model.fold();
+    let folded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| folded.forward(small.clone())));
+    let message = folded.expect_err("too small").downcast::<String>().expect("a message");
+    assert!(message.contains("got 1x1; use larger images"), "{message}");
+    model.forward(small);
 }
 
 #[test]

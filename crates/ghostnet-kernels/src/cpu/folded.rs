@@ -18,6 +18,7 @@ use crate::cpu::parallel::{groups, map, serially, with_scratch};
 use crate::cpu::pointwise::{MapPixels, Pixels, block_pixels};
 use crate::cpu::rows::{Source, View};
 use crate::cpu::simd::{InstructionSet, Simd, Task, dispatch};
+use crate::operations::check_halvable;
 
 /// Multiply-adds that are worth a task of their own: some ten microseconds.
 const TASK: usize = 400_000;
@@ -271,6 +272,7 @@ impl Attention {
 
     /// Multiplies `maps` by what the input of as many pixels says, with memory for what is between.
     fn forward(&self, x: View, images: Images, maps: View, [first, second, third]: [&mut [f32]; 3]) {
+        check_halvable(images.size);
         let (set, channels, half) = (self.pointwise.set, self.pointwise.columns, halved(images));
         let small = View::of_mut(first, x.channels);
         let [one, other] = [View::of_mut(second, channels), View::of_mut(third, channels)];

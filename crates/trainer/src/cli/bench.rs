@@ -175,10 +175,13 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         batch_size: recipe.data.batch_size,
     };
     let layers = work.network.layers(work.image_size, work.image_size);
-    // The last map that has a norm: that of the last stage, or the head's, which is one pixel.
-    let has_head_norm = work.network.variant.has_head_norm();
-    let last_map = layers.iter().rev().find(|layer| !has_head_norm && layer.name.starts_with("blocks."));
-    let pixels = last_map.map_or(1, |layer| layer.output[1] * layer.output[2]);
+    let least = work.network.least_image_side();
+    if work.image_size < least {
+        let message = format!("`--image-size` is {}, and must be {least} or more for this network", work.image_size);
+        return Err(UsageError(message).into());
+    }
+    let normed = layers.iter().filter(|layer| layer.has_norm());
+    let pixels = normed.map(|layer| layer.output[1] * layer.output[2]).min().unwrap_or(1);
     if training && work.batch_size * pixels < 2 {
         let message = "`--batch-size` is 1, and batch norm cannot train on one value for each channel";
         return Err(UsageError(message.to_string()).into());
