@@ -1,6 +1,7 @@
-"""Times GhostNet 1.0x here and elsewhere, turn by turn on the same machine, and prints the ratios.
+"""Times GhostNet here and elsewhere, turn by turn on the same machine, and prints the ratios.
 
     python compare_pytorch.py --binary ../../target/debug/ghostnet --rounds 5 --seconds 8
+    python compare_pytorch.py --model ghostnetv2_100 --only step-224 infer-224 --programs ours "PyTorch eager, channels-last"
 
 needs `pip install torch timm`, and for inference `onnx onnxruntime openvino` (each is left out if it is not there). Every
 program keeps its process; in each round each of them works alone for so many seconds after a warm-up. A figure is the median
@@ -36,7 +37,7 @@ def torch_work(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     layout = torch.channels_last if args.layout == "channels_last" else torch.contiguous_format
-    model = timm.create_model("ghostnet_100").to(memory_format=layout)
+    model = timm.create_model(args.model).to(memory_format=layout)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size).to(memory_format=layout)
     if args.work == "infer":
         model.eval()
@@ -64,9 +65,9 @@ def exported(args):
     import timm
     import torch
 
-    path = os.path.join(tempfile.gettempdir(), f"ghostnet-{args.batch_size}-{args.image_size}.onnx")
+    path = os.path.join(tempfile.gettempdir(), f"{args.model}-{args.batch_size}-{args.image_size}.onnx")
     if not os.path.exists(path):
-        model = timm.create_model("ghostnet_100").eval()
+        model = timm.create_model(args.model).eval()
         images = torch.randn(args.batch_size, 3, args.image_size, args.image_size)
         torch.onnx.export(model, (images,), path + ".new", dynamo=False, opset_version=17)
         os.rename(path + ".new", path)
@@ -116,7 +117,7 @@ class Worker:
         image_size, batch_size = work["image_size"], work["batch_size"]
         command = [sys.executable, __file__, "--worker", "--work", work["work"], "--program", program, "--layout", layout]
         command += ["--image-size", str(image_size), "--batch-size", str(batch_size)]
-        command += ["--threads", str(args.threads), "--seconds", str(args.seconds)]
+        command += ["--threads", str(args.threads), "--seconds", str(args.seconds), "--model", args.model]
         environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
         log = open(os.path.join(tempfile.gettempdir(), f"compare-{program}.log"), "w")
         pipe = subprocess.PIPE
@@ -140,6 +141,9 @@ class Ours:
 
     def __init__(self, args, work, environment):
         self.command = [args.binary, "bench", work["work"], "--device", "cpu", "--format", "json"]
+        # timm's `ghostnetv2_100` is GhostNetV2 at width 1.
+        variant, width = args.model.split("_")
+        self.command += ["--set", f"model.variant={variant}", "--width", str(int(width) / 100)]
         for key in ["image_size", "batch_size"]:
             self.command += ["--" + key.replace("_", "-"), str(work[key])]
         self.command += ["--threads", str(args.threads), "--seconds", str(args.seconds)]
@@ -153,18 +157,19 @@ class Ours:
 
 
 def compare(args, work):
-    programs = {
-        "ours": Ours(args, work, {}),
-        "ours, AVX2": Ours(args, work, {"GHOSTNET_SIMD": "avx2"}),
-        "ours, kernels off": Ours(args, work, {"GHOSTNET_KERNELS": "off"}),
-        "PyTorch eager, channels-last": Worker(args, work, "eager", "channels_last"),
-        "PyTorch eager, NCHW": Worker(args, work, "eager", "contiguous"),
-        "torch.compile, channels-last": Worker(args, work, "compile", "channels_last"),
-        "torch.compile, NCHW": Worker(args, work, "compile", "contiguous"),
+    makers = {
+        "ours": lambda: Ours(args, work, {}),
+        "ours, AVX2": lambda: Ours(args, work, {"GHOSTNET_SIMD": "avx2"}),
+        "ours, kernels off": lambda: Ours(args, work, {"GHOSTNET_KERNELS": "off"}),
+        "PyTorch eager, channels-last": lambda: Worker(args, work, "eager", "channels_last"),
+        "PyTorch eager, NCHW": lambda: Worker(args, work, "eager", "contiguous"),
+        "torch.compile, channels-last": lambda: Worker(args, work, "compile", "channels_last"),
+        "torch.compile, NCHW": lambda: Worker(args, work, "compile", "contiguous"),
     }
     if work["work"] == "infer":
-        programs["onnxruntime"] = Worker(args, work, "onnxruntime", "contiguous")
-        programs["OpenVINO"] = Worker(args, work, "openvino", "contiguous")
+        makers["onnxruntime"] = lambda: Worker(args, work, "onnxruntime", "contiguous")
+        makers["OpenVINO"] = lambda: Worker(args, work, "openvino", "contiguous")
+    programs = {name: make() for name, make in makers.items() if not args.programs or name in args.programs}
     programs = {name: program for name, program in programs.items() if program.alive}
     results = {name: [] for name in programs}
     for _ in range(args.rounds):
@@ -174,7 +179,7 @@ def compare(args, work):
         program.close()
     medians = {name: [turn["median_ms"] for turn in turns] for name, turns in results.items()}
     ours = statistics.median(medians["ours"])
-    title = f"{work['work']}, {work['image_size']} px, batch {work['batch_size']}, {args.threads} threads"
+    title = f"{args.model}, {work['work']}, {work['image_size']} px, batch {work['batch_size']}, {args.threads} threads"
     print(f"\n## {title}\n\n| program | ms | from .. to | ours is faster by | peak memory, MB |\n|---|---|---|---|---|")
     for name, times in medians.items():
         median, peak = statistics.median(times), max(turn["peak_memory_bytes"] for turn in results[name])
@@ -198,6 +203,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/debug/ghostnet")
     parser.add_argument("--only", nargs="*", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--model", default="ghostnet_100", help="timm's name")
+    parser.add_argument("--programs", nargs="*", help="only these, by the names of the table; `ours` must be among them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
