@@ -36,7 +36,7 @@ use crate::update::{AdamW, Lion, RmspropTf, Sgd};
 use branches::BranchesOptions;
 use operation::{
     BottleneckOptions, BranchedGhostOptions, ConvNormOptions, GhostOptions, Inputs, LinearOptions, NormInputs,
-    Operation, record, values,
+    Operation, Recorded, record, values,
 };
 
 pub(crate) use operation::ScaleOptions;
@@ -370,7 +370,9 @@ where
         Parameter::Matrix(tensor) => tracked::<C, 2>(tensor, strategy),
         Parameter::Vector(tensor) => tracked::<C, 1>(tensor, strategy),
     });
-    let (y, statistics) = record::<C>(operation, tracked::<C, D>(x, strategy), parameters.collect(), norms);
+    let recompute = strategy == GradientCheckpointingStrategy::Balanced;
+    let recorded = Recorded { operation, recompute };
+    let (y, statistics) = record::<C>(recorded, tracked::<C, D>(x, strategy), parameters.collect(), norms);
     (Tensor::from_primitive::<Autodiff<Flex, C>>(y), statistics)
 }
 

@@ -220,10 +220,12 @@ impl Reference {
 
     /// See [`global_norm`](crate::global_norm).
     pub fn global_norm(self, gradients: &[Tensor<1>]) -> f64 {
+        self.norm_on_device(gradients).map_or(0.0, |norm| f64::from(norm.into_scalar::<f32>()))
+    }
+
+    /// The same where the gradients are, for nobody to wait for: `[1]`; `None` if there are none.
+    pub fn norm_on_device(self, gradients: &[Tensor<1>]) -> Option<Tensor<1>> {
         let squares: Vec<Tensor<1>> = gradients.iter().map(|gradient| gradient.clone().square().sum()).collect();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        f64::from(Tensor::cat(squares, 0).sum().sqrt().into_scalar::<f32>())
+        (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum().sqrt())
     }
 }

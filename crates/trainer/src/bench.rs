@@ -14,7 +14,7 @@ use imageset::Loader;
 use serde::Serialize;
 
 use crate::optimizer::Optimizer;
-use crate::step::{MicroBatch, StepSettings, Trainee};
+use crate::step::{MicroBatch, StepSettings, Trainee, training_device};
 
 /// Passes over the activations that a training step needs at least: each is written and read going forward; going back it is
 /// read for its norm and for the weights' gradients, and its own gradient is written, and read for the norm, for the weights and
@@ -31,6 +31,8 @@ pub struct Work {
     pub image_size: usize,
     /// Images at a time.
     pub batch_size: usize,
+    /// Of training, see [`training_device`].
+    pub checkpoint_activations: bool,
 }
 
 /// Times of one repetition each.
@@ -127,7 +129,7 @@ impl Work {
 
     /// Times whole training steps: forward, backward, gradient norm, update. `device` is without autodiff.
     pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> anyhow::Result<Timing> {
-        let device = device.clone().autodiff();
+        let device = training_device(device, self.checkpoint_activations);
         let mut trainee = Some(Trainee::new(self.network.init(&device), optimizer));
         let images = self.images(&device);
         let targets =
@@ -136,8 +138,12 @@ impl Work {
         let timing = repeat(seconds, self.batch_size, || {
             let batch = MicroBatch { images: images.clone(), targets: targets.clone(), teacher: None };
             let settings = StepSettings { learning_rate: 1e-4, ..StepSettings::default() };
-            trainee = trainee.take().and_then(|trainee| match trainee.step(vec![batch], settings) {
-                Ok((trainee, _)) => Some(trainee),
+            let step = |trainee: Trainee| {
+                let (trainee, measured) = trainee.step(vec![batch], settings)?;
+                measured.read().map(|_| trainee)
+            };
+            trainee = trainee.take().and_then(|trainee| match step(trainee) {
+                Ok(trainee) => Some(trainee),
                 Err(error) => {
                     failure = Some(error);
                     None

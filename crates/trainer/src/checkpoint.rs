@@ -17,7 +17,7 @@ use crate::ema::{Ema, EmaRule};
 use crate::optimizer::Optimizer;
 use crate::run_directory::{self, sync_directory};
 use crate::schedule::Plateau;
-use crate::step::Trainee;
+use crate::step::{Trainee, training_device};
 use crate::weights::{self, ModelCard, ModelFile};
 
 /// Version of `state.json` and of the directory's layout.
@@ -113,6 +113,8 @@ pub struct Expected {
     pub optimizer: Optimizer,
     /// If there is an average of the weights.
     pub ema: Option<EmaRule>,
+    /// Of the device, see [`training_device`].
+    pub checkpoint_activations: bool,
 }
 
 /// A checkpoint taken up again.
@@ -228,7 +230,7 @@ impl Checkpoints {
 }
 
 fn load(path: &Path, expected: &Expected, device: &Device) -> anyhow::Result<(Trainee, Progress)> {
-    let Expected { card, optimizer, ema } = expected;
+    let Expected { card, optimizer, ema, checkpoint_activations } = expected;
     let state = read_state(path)?;
     verify(path, &state)?;
     let file = ModelFile::read(&path.join(MODEL))?;
@@ -238,7 +240,7 @@ fn load(path: &Path, expected: &Expected, device: &Device) -> anyhow::Result<(Tr
     if state.progress.recipe_hash != card.recipe_hash {
         bail!("it was written by a run of another recipe");
     }
-    let (model, _) = file.into_model(&device.clone().autodiff())?;
+    let (model, _) = file.into_model(&training_device(device, *checkpoint_activations))?;
     let slots_file = path.join(OPTIMIZER);
     let slots = weights::decode(&slots_file, &fs_err::read(&slots_file)?)?;
     let mut optimizer = optimizer.clone();

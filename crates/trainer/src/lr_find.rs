@@ -60,8 +60,9 @@ pub fn find_learning_rate(plan: &Plan, device: &Device, stop: &dyn Fn() -> bool)
         }
         let learning_rate = LOWEST * (HIGHEST / LOWEST).powf(step as f64 / (STEPS - 1) as f64);
         let input = feed.next(plan.last_stage_begins() + step)?;
-        let Ok((stepped, report)) = trainee.step(input.micro_batches, StepSettings { learning_rate, ..settings })
-        else {
+        let settings = StepSettings { learning_rate, ..settings };
+        let step = trainee.step(input.micro_batches, settings);
+        let Ok((stepped, report)) = step.and_then(|(stepped, measured)| Ok((stepped, measured.read()?))) else {
             break;
         };
         trainee = stepped;

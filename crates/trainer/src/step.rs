@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use ghostnet::{FoldedGhostNet, GhostNet, parameter_names};
-use ghostnet_kernels::{global_norm, in_thread_pool};
+use ghostnet_kernels::{Reference, global_norm, in_thread_pool};
 
 use crate::ema::{Ema, EmaRule};
 use crate::finetune::{CLASSIFIER, stages_to_head};
@@ -57,6 +57,64 @@ impl Default for StepSettings {
     }
 }
 
+/// The device of a network in training: with autodiff, which keeps what it needs for the way back, or with `checkpoint_activations` makes
+/// it anew.
+pub fn training_device(device: &Device, checkpoint_activations: bool) -> Device {
+    let device = device.clone().autodiff();
+    if checkpoint_activations { device.gradient_checkpointing() } else { device }
+}
+
+/// What a step measured, on the CPU at once, and elsewhere when somebody waits for it.
+#[derive(Debug, Clone)]
+pub enum Measured {
+    /// Known.
+    Known(StepReport),
+    /// Loss and gradient norm on the device, `[2]`.
+    OnDevice(Box<Tensor<1>>),
+}
+
+impl Measured {
+    /// Waits for the device once for all of them.
+    ///
+    /// # Errors
+    /// The position of the first that is not finite, and what it was.
+    pub fn read_all(measured: Vec<Self>) -> Result<Vec<StepReport>, (usize, NonFinite)> {
+        let on_device = measured.iter().filter_map(|measured| match measured {
+            Self::OnDevice(values) => Some((**values).clone()),
+            Self::Known(_) => None,
+        });
+        let on_device: Vec<Tensor<1>> = on_device.collect();
+        let values: Vec<f32> = match on_device.is_empty() {
+            true => Vec::new(),
+            false => Tensor::cat(on_device, 0).into_data().iter().collect(),
+        };
+        let mut read = values
+            .as_chunks()
+            .0
+            .iter()
+            .map(|[loss, norm]| StepReport { loss: f64::from(*loss), gradient_norm: f64::from(*norm) });
+        let reports = measured.into_iter().enumerate().map(|(at, measured)| {
+            let report = match measured {
+                Self::Known(report) => report,
+                Self::OnDevice(_) => read.next().unwrap_or(StepReport { loss: f64::NAN, gradient_norm: f64::NAN }),
+            };
+            report.checked().map_err(|error| (at, error))
+        });
+        reports.collect()
+    }
+
+    /// Waits for the device.
+    pub fn read(self) -> Result<StepReport, NonFinite> {
+        let reports = Self::read_all(vec![self]).map_err(|(_, error)| error)?;
+        reports.into_iter().next().unwrap_or(StepReport { loss: f64::NAN, gradient_norm: f64::NAN }).checked()
+    }
+
+    /// Whether there is nothing to wait for.
+    pub fn is_known(&self) -> bool {
+        matches!(self, Self::Known(_))
+    }
+}
+
 /// What a step measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
@@ -66,7 +124,13 @@ pub struct StepReport {
     pub gradient_norm: f64,
 }
 
-/// A step whose loss or gradients are not finite. The weights have not been touched.
+impl StepReport {
+    fn checked(self) -> Result<Self, NonFinite> {
+        if self.loss.is_finite() && self.gradient_norm.is_finite() { Ok(self) } else { Err(NonFinite(self)) }
+    }
+}
+
+/// A step whose loss or gradients are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("the loss is {} and the gradient norm {}", .0.loss, .0.gradient_norm)]
 pub struct NonFinite(pub StepReport);
@@ -123,13 +187,18 @@ impl Trainee {
     }
 
     /// One update from the mean gradient over all images.
-    pub fn step(mut self, batches: Vec<MicroBatch>, settings: StepSettings) -> Result<(Self, StepReport), NonFinite> {
+    ///
+    /// On the CPU, a loss or gradients that are not finite are an error, and the weights have not been touched. Elsewhere the device
+    /// is not waited for: whoever reads what was measured hears of it then, and the weights are lost from that step on.
+    pub fn step(mut self, batches: Vec<MicroBatch>, settings: StepSettings) -> Result<(Self, Measured), NonFinite> {
         if self.frozen_stages != settings.frozen_stages {
             self.model = self.model.freeze_stages(settings.frozen_stages);
             self.frozen_stages = settings.frozen_stages;
         }
         let mut gradients = GradientSum::default();
-        let mut loss_sum = 0.0;
+        let device = self.model.classifier.weight.val().device();
+        let is_cpu = device.clone().inner() == Device::flex();
+        let mut losses: Vec<Tensor<1>> = Vec::with_capacity(batches.len());
         let num_batches = batches.len() as f64;
         for MicroBatch { images, targets, teacher } in batches {
             let logits = self.model.forward(images);
@@ -141,25 +210,32 @@ impl Trainee {
                 }
             };
             let loss = loss.div_scalar(num_batches);
-            loss_sum += f64::from(loss.clone().into_scalar::<f32>()); // waits for the device
+            losses.push(loss.clone().without_autodiff());
             gradients.add(&self.model, loss.backward());
         }
-        let report = StepReport { loss: loss_sum, gradient_norm: gradients.norm() }; // waits for the device
-        if !report.loss.is_finite() || !report.gradient_norm.is_finite() {
-            return Err(NonFinite(report));
-        }
-        if let Some(max_norm) = settings.clip_norm {
-            gradients.scale(clip_factor(report.gradient_norm, max_norm));
-        }
+        let measured = if is_cpu {
+            let loss = losses.into_iter().map(|loss| f64::from(loss.into_scalar::<f32>())).sum();
+            let report = StepReport { loss, gradient_norm: gradients.norm() }.checked()?;
+            if let Some(max_norm) = settings.clip_norm {
+                gradients.scale(clip_factor(report.gradient_norm, max_norm));
+            }
+            Measured::Known(report)
+        } else {
+            let loss = Tensor::cat(losses, 0).sum();
+            let norm = gradients.norm_on_device().unwrap_or_else(|| loss.zeros_like());
+            if let Some(max_norm) = settings.clip_norm {
+                gradients.clip_on_device(norm.clone(), max_norm);
+            }
+            Measured::OnDevice(Box::new(Tensor::cat(vec![loss, norm], 0)))
+        };
         self.optimizer.begin_step();
         let mut update = Update { gradients, names: &self.names, optimizer: &mut self.optimizer, settings };
         // Handing each of the many small parameters over to the pool takes longer than their updates.
-        let device = self.model.classifier.weight.val().device();
         self.model = in_thread_pool(&device, || self.model.map(&mut update));
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model, self.optimizer.steps());
         }
-        Ok((self, report))
+        Ok((self, measured))
     }
 }
 
@@ -199,9 +275,24 @@ impl GradientSum {
         self.by_parameter.insert(parameter, gradient);
     }
 
+    fn in_order(&self) -> Vec<Tensor<1>> {
+        self.order.iter().filter_map(|parameter| self.by_parameter.get(parameter)).cloned().collect()
+    }
+
     fn norm(&self) -> f64 {
-        let gradients = self.order.iter().filter_map(|parameter| self.by_parameter.get(parameter)).cloned();
-        global_norm(&gradients.collect::<Vec<_>>())
+        global_norm(&self.in_order())
+    }
+
+    fn norm_on_device(&self) -> Option<Tensor<1>> {
+        Reference.norm_on_device(&self.in_order())
+    }
+
+    /// [`clip_factor`] where the gradients are; a factor of 1 changes nothing.
+    fn clip_on_device(&mut self, norm: Tensor<1>, max_norm: f64) {
+        let factor = norm.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+        for gradient in self.by_parameter.values_mut() {
+            *gradient = gradient.clone() * factor.clone();
+        }
     }
 
     fn scale(&mut self, factor: f64) {
@@ -230,6 +321,7 @@ impl ModuleMapper for Update<'_> {
         };
         parameter.map(|tensor| {
             let shape = tensor.dims();
+            let strategy = tensor.device().gradient_checkpointing_strategy().unwrap_or_default();
             let value: Tensor<1> = tensor.without_autodiff().flatten(0, D - 1);
             let StepSettings { learning_rate, layer_decay, adaptive_clip: factor, .. } = self.settings;
             let outputs = (D > 1).then_some(shape[0]);
@@ -245,7 +337,7 @@ impl ModuleMapper for Update<'_> {
             let parameter = Parameter { name, value, gradient, outputs };
             let share = layer_decay.powi(stages_to_head(name) as i32);
             let value = self.optimizer.update(parameter, learning_rate * share);
-            value.reshape(shape).autodiff().require_grad()
+            value.reshape(shape).autodiff().with_gradient_checkpointing_strategy(strategy).require_grad()
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::observe::{ConsoleObserver, JsonlObserver, Observer, Output, TensorBoa
 use crate::plan::Plan;
 use crate::random::{self, Purpose};
 use crate::run_directory::RunDirectory;
-use crate::step::{MicroBatch, Trainee};
+use crate::step::{Measured, MicroBatch, NonFinite, StepReport, Trainee, training_device};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +63,15 @@ pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outc
         let decays = run.progress.plateau.map_or(0, |plateau| plateau.decays);
         let settings = plan.step_settings(run.progress.step, decays);
         match trainee.step(micro_batches, settings) {
-            Ok((stepped, report)) => {
+            Ok((stepped, measured)) => {
                 trainee = stepped;
                 run.progress.step += 1;
-                run.stepped(report.loss, report.gradient_norm, settings.learning_rate)?;
+                run.stepped(measured, settings.learning_rate)?;
             }
-            Err(error) => return run.stop_at_non_finite(&error),
+            Err(error) => {
+                let failed = run.progress.step + 1;
+                return run.stop_at_non_finite(failed, &error);
+            }
         }
     }
 }
@@ -90,6 +93,10 @@ struct Run<'a> {
     /// Start of the time over which images per second are counted.
     counting_since: Instant,
     counted_images: usize,
+    /// What steps measured that nobody has waited for yet, up to the present one.
+    measured: Vec<Measured>,
+    /// Gradient norm of the last step that was read.
+    gradient_norm: f64,
 }
 
 impl<'a> Run<'a> {
@@ -98,7 +105,12 @@ impl<'a> Run<'a> {
         let Surroundings { directory, device, console, output, interrupt } = surroundings;
         let checkpoints = Checkpoints::new(directory.checkpoints(), plan.recipe.checkpoint.keep, plan.steps_per_epoch);
         let resumed = {
-            let expected = Expected { card: plan.card(0), optimizer: plan.optimizer(), ema: plan.ema() };
+            let expected = Expected {
+                card: plan.card(0),
+                optimizer: plan.optimizer(),
+                ema: plan.ema(),
+                checkpoint_activations: plan.recipe.train.checkpoint_activations,
+            };
             checkpoints.resume(&expected, &device.device)?
         };
         let is_resumed = resumed.is_some();
@@ -165,6 +177,8 @@ impl<'a> Run<'a> {
             saved_at: Instant::now(),
             counting_since: Instant::now(),
             counted_images: 0,
+            measured: Vec::new(),
+            gradient_norm: 0.0,
         };
         Ok(Some((run, trainee)))
     }
@@ -197,13 +211,16 @@ impl<'a> Run<'a> {
     }
 
     /// Notes a step and tells of it if it is time.
-    fn stepped(&mut self, loss: f64, gradient_norm: f64, learning_rate: f64) -> anyhow::Result<()> {
+    fn stepped(&mut self, measured: Measured, learning_rate: f64) -> anyhow::Result<()> {
         let step = self.progress.step;
         self.progress.evaluated = false;
-        self.progress.loss_sum += loss;
-        self.progress.loss_steps += 1;
-        let is_last = step == self.plan.total_steps;
-        if !step.is_multiple_of(self.plan.recipe.train.log_every as u64) && !is_last {
+        let is_known = measured.is_known();
+        self.measured.push(measured);
+        let is_told = step.is_multiple_of(self.plan.recipe.train.log_every as u64) || step == self.plan.total_steps;
+        if is_known || is_told {
+            self.settle()?;
+        }
+        if !is_told {
             return Ok(());
         }
         let seconds = self.counting_since.elapsed().as_secs_f64();
@@ -213,13 +230,31 @@ impl<'a> Run<'a> {
             loss: self.progress.loss_sum / self.progress.loss_steps as f64,
             learning_rate,
             images_per_second: self.counted_images as f64 / seconds,
-            gradient_norm: Some(gradient_norm),
+            gradient_norm: Some(self.gradient_norm),
         };
         self.progress.loss_sum = 0.0;
         self.progress.loss_steps = 0;
         self.tell(event)?;
         self.restart_clock();
         Ok(())
+    }
+
+    /// Waits for what the steps up to the present one measured. Before anything is evaluated or saved: a device that is not waited for
+    /// may have gone astray some steps ago.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let measured = std::mem::take(&mut self.measured);
+        let first = self.progress.step + 1 - measured.len() as u64;
+        match Measured::read_all(measured) {
+            Ok(reports) => {
+                for StepReport { loss, gradient_norm } in reports {
+                    self.progress.loss_sum += loss;
+                    self.progress.loss_steps += 1;
+                    self.gradient_norm = gradient_norm;
+                }
+                Ok(())
+            }
+            Err((at, error)) => self.stop_at_non_finite(first + at as u64, &error).map(|_| ()),
+        }
     }
 
     fn restart_clock(&mut self) {
@@ -269,6 +304,7 @@ impl<'a> Run<'a> {
     /// Evaluates every split; returns whether the top-1 of the one that decides is the best so far. Leaves `evaluated` off if it
     /// was interrupted.
     fn evaluate(&mut self, trainee: &Trainee) -> anyhow::Result<bool> {
+        self.settle()?;
         let step = self.progress.step;
         let average = trainee.ema.as_ref().map(|ema| (EMA_SUFFIX, ema.model.fold()));
         // A model with an average of its weights is used by that, so it decides which checkpoint is the best.
@@ -331,6 +367,7 @@ impl<'a> Run<'a> {
     }
 
     fn save(&mut self, trainee: &Trainee, best: bool) -> anyhow::Result<()> {
+        self.settle()?;
         let step = self.progress.step;
         self.metrics.sync().context("cannot write the metrics")?;
         self.progress.metrics_bytes = self.metrics.position();
@@ -370,9 +407,9 @@ impl<'a> Run<'a> {
         Err(error)
     }
 
-    /// The step that failed has not touched the weights; nothing is saved, and the last checkpoint is named.
-    fn stop_at_non_finite(&mut self, error: &crate::step::NonFinite) -> anyhow::Result<Outcome> {
-        let step = self.progress.step;
+    /// Nothing is saved any more, and the last checkpoint is named. On the CPU the step that failed has not touched the weights.
+    fn stop_at_non_finite(&mut self, failed: u64, error: &NonFinite) -> anyhow::Result<Outcome> {
+        let step = failed - 1;
         self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::NonFiniteLoss })?;
         let checkpoint = match self.saved {
             Some((saved, _)) => format!("the last checkpoint is that of step {saved}"),
@@ -383,9 +420,8 @@ impl<'a> Run<'a> {
             None => "clip gradients with `train.clip_norm`",
         };
         bail!(
-            "{error} at step {}, so the run stopped before it reached the weights; {checkpoint}\n\n\
-             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or {clip}",
-            step + 1
+            "{error} at step {failed}, so the run stopped before it reached a checkpoint; {checkpoint}\n\n\
+             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or {clip}"
         )
     }
 }
@@ -393,7 +429,7 @@ impl<'a> Run<'a> {
 /// The network that a run starts with.
 pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
     device.seed(random::derived_seed(plan.recipe.seed, Purpose::Weights, 0));
-    let fresh = plan.model.init(&device.clone().autodiff());
+    let fresh = plan.model.init(&training_device(device, plan.recipe.train.checkpoint_activations));
     let model = match &plan.pretrained {
         Some(pretrained) => pretrained.load(fresh)?,
         None if plan.recipe.finetune.is_some() => bail!("the weights to start from are gone"),

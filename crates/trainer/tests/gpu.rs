@@ -62,7 +62,8 @@ fn forward_gradients_and_one_step_agree_with_the_cpu() {
             MicroBatch { images: images(device), targets: one_hot(&[1, 3, 0, 2], 4, 0.1, device), teacher: None };
         let settings = StepSettings { learning_rate, clip_norm: Some(5.0), ..StepSettings::default() };
         let trainee = Trainee::new(model, Optimizer::new(rule, 1e-2));
-        let (trainee, report) = trainee.step(vec![batch], settings).expect("finite");
+        let (trainee, measured) = trainee.step(vec![batch], settings).expect("finite");
+        let report = measured.read().expect("finite");
         (trainee.model.valid().state(1), report)
     };
     for (rule, learning_rate) in

@@ -198,3 +198,22 @@ fn checkpoints_are_averaged_into_a_model_file() {
     hint: train with `--set checkpoint.keep=5`, or leave `--last` out
     ");
 }
+
+#[test]
+fn maps_made_anew_change_no_bit_and_may_be_so_from_the_middle_of_a_run_on() {
+    let scene = Scene::new();
+    let anew = ["--set", "train.checkpoint_activations=true"];
+    for variant in ["ghostnet", "ghostnetv3"] {
+        let variant = format!("model.variant={variant}");
+        let sets = ["--fresh", "--set", &variant, "--set", "data.image_size=48"];
+        scene.train("kept", &sets);
+        scene.train("anew", &[&sets[..], &anew].concat());
+        assert!(scene.final_model("anew") == scene.final_model("kept"), "{variant}");
+        assert_eq!(scene.metrics("anew"), scene.metrics("kept"), "{variant}");
+        for later in &scene.checkpoints("kept")[1..] {
+            std::fs::remove_dir_all(later).expect("a checkpoint");
+        }
+        scene.train("kept", &[&sets[1..], &anew].concat());
+        assert!(scene.final_model("anew") == scene.final_model("kept"), "{variant}, from the middle on");
+    }
+}

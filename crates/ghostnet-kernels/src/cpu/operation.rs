@@ -250,6 +250,7 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
 }
 
 /// A norm, but for its weight and bias.
+#[derive(Clone)]
 pub(crate) struct NormInputs {
     pub(crate) epsilon: f64,
     /// Mean and variance to be used in place of the batch's own.
@@ -257,6 +258,7 @@ pub(crate) struct NormInputs {
 }
 
 /// What an operation was called with, but for its input map.
+#[derive(Clone)]
 pub(crate) struct Inputs {
     parameters: Vec<FlexTensor>,
     norms: Vec<NormInputs>,
@@ -782,9 +784,29 @@ impl Backward<Flex, PARENTS> for Fused {
 
 pub(crate) type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
+/// An operation that is to be run backward.
+pub(crate) struct Recorded {
+    pub(crate) operation: Operation,
+    /// Whether its maps are made anew on the way back rather than kept.
+    pub(crate) recompute: bool,
+}
+
+/// An operation of which nothing is kept but what went in. On the way back it is run again, to the same bits.
+struct SavedInputs {
+    operation: Operation,
+    x: FlexTensor,
+    inputs: Inputs,
+}
+
+impl Saved for SavedInputs {
+    fn backward(&self, dy: FlexTensor, wanted: bool) -> (Option<FlexTensor>, Vec<FlexTensor>) {
+        self.operation.forward_in_pool(self.x.clone(), self.inputs.clone()).2.backward(dy, wanted)
+    }
+}
+
 /// Runs an operation and records its step.
 pub(crate) fn record<C: CheckpointStrategy>(
-    operation: Operation,
+    Recorded { operation, recompute }: Recorded,
     x: Tracked<C>,
     parameters: Vec<Tracked<C>>,
     norms: Vec<NormInputs>,
@@ -795,7 +817,10 @@ pub(crate) fn record<C: CheckpointStrategy>(
         at => parameters.get(at - 1).map_or_else(|| constant.node(), |parameter| parameter.node()),
     });
     let inputs = Inputs::new(operation, parameters.into_iter().map(|tensor| tensor.into_primitive()).collect(), norms);
-    let (y, statistics, saved) = operation.forward(x.into_primitive(), inputs);
+    let x = x.into_primitive();
+    let again = recompute.then(|| SavedInputs { operation, x: x.clone(), inputs: inputs.clone() });
+    let (y, statistics, saved) = operation.forward(x, inputs);
+    let saved = again.map_or(saved, |again| Arc::new(again) as Arc<dyn Saved>);
     match Fused.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(step) => (step.finish(State(saved), y), statistics),
         OpsKind::UnTracked(step) => (step.finish(y), statistics),

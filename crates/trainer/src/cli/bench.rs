@@ -173,6 +173,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         network: recipe.model.network(recipe.model.num_classes.unwrap_or(1000)),
         image_size: recipe.data.image_size as usize,
         batch_size: recipe.data.batch_size,
+        checkpoint_activations: recipe.train.checkpoint_activations,
     };
     let layers = work.network.layers(work.image_size, work.image_size);
     let least = work.network.least_image_side();

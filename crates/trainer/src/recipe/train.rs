@@ -56,6 +56,9 @@ pub struct Train {
     /// Exponential moving average of the weights, evaluated and saved beside them. Off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<Ema>,
+    /// Whether maps are made anew on the way back rather than kept: less memory, more time, the same numbers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub checkpoint_activations: bool,
     /// The number format of weights and activations.
     #[serde(default = "default::precision")]
     pub precision: Precision,
