@@ -8,6 +8,7 @@ use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
 
+use crate::operations::check_halvable;
 use crate::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
     ParallelConvTensors, ParallelGhostModuleTensors, SqueezeExciteTensors, Statistics,
@@ -91,6 +92,8 @@ impl Reference {
 
     /// See [`halve`](crate::halve).
     pub fn halve(self, x: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = x.dims();
+        check_halvable([height, width]);
         avg_pool2d(x, AvgPoolOptions::new([2; 2]))
     }
 

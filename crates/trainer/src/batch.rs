@@ -24,7 +24,7 @@ pub fn of_picture(picture: RgbImage) -> Batch {
     }
 }
 
-/// Uploads bytes and normalises them on the device: `(byte / 255 − mean) / std`.
+/// Uploads bytes, or what a device without bytes takes instead, and normalises them on the device: `(byte / 255 − mean) / std`.
 ///
 /// # Shapes
 /// - `batch.pixels`: `[batch, height, width, 3]`
@@ -32,8 +32,14 @@ pub fn of_picture(picture: RgbImage) -> Batch {
 pub fn images(batch: Batch, normalization: &Normalization, device: &Device) -> Tensor<4> {
     let size = batch.image_size as usize;
     let shape = [batch.labels.len(), size, size, 3];
-    let bytes = Tensor::<4, burn::tensor::Int>::from_data(TensorData::new(batch.pixels, shape), (device, DType::U8));
-    let images = bytes.float().permute([0, 3, 1, 2]); // [batch, 3, height, width]
+    let pixels = if device.supports_dtype(DType::U8) {
+        Tensor::<4, burn::tensor::Int>::from_data(TensorData::new(batch.pixels, shape), (device, DType::U8)).float()
+    } else {
+        // WGSL has no bytes.
+        let values: Vec<f32> = batch.pixels.into_iter().map(f32::from).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    };
+    let images = pixels.permute([0, 3, 1, 2]); // [batch, 3, height, width]
     let channels = |values: [f32; 3]| Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1]);
     let mean = channels(normalization.mean.map(|mean| mean * 255.0));
     let scale = channels(normalization.std.map(|std| 1.0 / (std * 255.0)));

@@ -357,12 +357,3 @@ pub fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
-
-/// What computes on a device: the instruction set of the kernels, or `off` for burn's own operations.
-pub fn kernels(device: &Device) -> String {
-    if ghostnet_kernels::is_supported(&Tensor::<1>::zeros([1], device)) {
-        format!("{:?}", ghostnet_kernels::InstructionSet::current()).to_lowercase()
-    } else {
-        "off".to_string()
-    }
-}

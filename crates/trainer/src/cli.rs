@@ -5,6 +5,7 @@ mod average;
 mod bench;
 mod completions;
 mod data;
+mod devices;
 mod eval;
 mod export;
 mod import;
@@ -73,6 +74,8 @@ enum Command {
     /// Time training steps, inference or loading on this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// List what there is to compute on, what each can do, and which one `--device auto` takes
+    Devices(devices::DevicesArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -91,7 +94,7 @@ struct GlobalArgs {
 /// Where to compute.
 #[derive(Debug, Clone, Copy, Args)]
 struct DeviceArgs {
-    /// `auto`, `cpu`, `wgpu`, `wgpu:N` or `ndarray`
+    /// `auto`, `cpu`, `wgpu`, `wgpu:N` or `ndarray`; `ghostnet devices` lists them
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
 }
@@ -267,6 +270,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args, global, &output),
         Command::Data(command) => data::run(command, global, &output),
         Command::Bench(command) => bench::run(command, global, &output),
+        Command::Devices(args) => devices::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match result {

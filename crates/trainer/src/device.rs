@@ -1,11 +1,21 @@
 //! Where to compute: `--device auto|cpu|wgpu|wgpu:N|ndarray`, always an explicit device and never burn's default, which would
 //! pick any GPU that is compiled in, present or not.
 
+#[cfg(feature = "wgpu")]
+mod adapter;
+mod failure;
+mod survey;
+
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(not(feature = "ndarray"))]
 use anyhow::bail;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+
+use adapter::Adapters;
+pub use failure::{DeviceFailed, Failure};
+pub use survey::{AdapterFacts, AdapterKind, CpuFacts, Facts, Survey, SurveyedDevice};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +57,8 @@ pub struct ChosenDevice {
     pub name: String,
     /// Something to tell the user once.
     pub note: Option<String>,
+    /// Whether it can fail where our own code cannot see it.
+    is_gpu: bool,
 }
 
 impl fmt::Display for ChosenDevice {
@@ -55,24 +67,56 @@ impl fmt::Display for ChosenDevice {
     }
 }
 
+impl ChosenDevice {
+    /// A GPU that is open.
+    pub fn gpu(device: Device, name: String) -> Self {
+        Self { device, name, note: None, is_gpu: true }
+    }
+
+    fn cpu(device: Device, name: String) -> Self {
+        Self { device, name, note: None, is_gpu: false }
+    }
+
+    /// Does work on the device. All that computes goes through here: when a GPU fails, its runtime panics, and that becomes an
+    /// error which says what to do.
+    pub fn run<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        if self.is_gpu { failure::caught(&self.name, work) } else { work() }
+    }
+}
+
 /// Resolves a choice, or says what there is instead.
 pub fn choose(choice: DeviceChoice) -> anyhow::Result<ChosenDevice> {
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::NdArray => ndarray(),
-        DeviceChoice::Wgpu(index) => gpu::forced(index),
-        DeviceChoice::Auto => Ok(gpu::automatic().unwrap_or_else(|note| ChosenDevice { note: Some(note), ..cpu() })),
+        DeviceChoice::Wgpu(index) => Adapters::find().forced(index),
+        DeviceChoice::Auto => Ok(match Adapters::find().automatic() {
+            Ok((_, device)) => device,
+            Err(reason) => ChosenDevice { note: Some(format!("{reason}, so the CPU is used")), ..cpu() },
+        }),
     }
 }
 
 fn cpu() -> ChosenDevice {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    ChosenDevice { device: Device::flex(), name: format!("cpu ({threads} threads)"), note: None }
+    ChosenDevice::cpu(Device::flex(), format!("cpu ({} threads)", cpu_threads()))
+}
+
+fn cpu_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What computes on a device: the instruction set of the kernels, or `off` for burn's own operations.
+pub fn kernels(device: &Device) -> String {
+    if ghostnet_kernels::is_supported(&Tensor::<1>::zeros([1], device)) {
+        format!("{:?}", ghostnet_kernels::InstructionSet::current()).to_lowercase()
+    } else {
+        "off".to_string()
+    }
 }
 
 #[cfg(feature = "ndarray")]
 fn ndarray() -> anyhow::Result<ChosenDevice> {
-    Ok(ChosenDevice { device: Device::ndarray(), name: "ndarray".to_string(), note: None })
+    Ok(ChosenDevice::cpu(Device::ndarray(), "ndarray".to_string()))
 }
 
 #[cfg(not(feature = "ndarray"))]
@@ -82,121 +126,32 @@ fn ndarray() -> anyhow::Result<ChosenDevice> {
     )
 }
 
-#[cfg(feature = "wgpu")]
-mod gpu {
-    use anyhow::{Context, bail};
-    use burn::tensor::wgpu::wgpu::{Adapter, AdapterInfo, Backend, Backends, DeviceType, Instance, InstanceDescriptor};
-    use burn::tensor::{Device, DeviceKind};
-
-    use super::ChosenDevice;
-
-    /// The graphics APIs in the order in which burn's runtime tries them. OpenGL, its last resort, is left out: it lacks what the
-    /// kernels need, and looking for it makes drivers write to the user's terminal.
-    const APIS: [Backend; 3] = [Backend::Vulkan, Backend::Metal, Backend::Dx12];
-
-    /// Adapters of the API that the runtime will use, in its order.
-    fn adapters() -> Vec<AdapterInfo> {
-        let mut descriptor = InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = Backends::PRIMARY;
-        let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(Backends::PRIMARY));
-        let found: Vec<AdapterInfo> = found.iter().map(Adapter::get_info).collect();
-        let api = APIS.into_iter().find(|api| found.iter().any(|adapter| adapter.backend == *api));
-        found.into_iter().filter(|adapter| Some(adapter.backend) == api).collect()
-    }
-
-    fn is_software(adapter: &AdapterInfo) -> bool {
-        adapter.device_type == DeviceType::Cpu
-    }
-
-    /// The runtime counts each kind of adapter from zero.
-    fn kind(adapters: &[AdapterInfo], index: usize) -> DeviceKind {
-        let device_type = adapters[index].device_type;
-        let before = adapters[..index].iter().filter(|adapter| adapter.device_type == device_type).count();
-        match device_type {
-            DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu(before),
-            DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(before),
-            DeviceType::VirtualGpu => DeviceKind::VirtualGpu(before),
-            DeviceType::Cpu => DeviceKind::Cpu,
-            // burn has no way to name such an adapter; `open` refuses it before it comes here.
-            DeviceType::Other => DeviceKind::DefaultDevice,
-        }
-    }
-
-    fn list(adapters: &[AdapterInfo]) -> String {
-        if adapters.is_empty() {
-            return "no adapter was found; is a graphics driver installed?".to_string();
-        }
-        let line = |(index, adapter): (usize, &AdapterInfo)| {
-            let software = if is_software(adapter) { ", software" } else { "" };
-            format!("`wgpu:{index}` {} ({:?}{software})", adapter.name, adapter.backend)
-        };
-        format!("there is {}", adapters.iter().enumerate().map(line).collect::<Vec<_>>().join(", "))
-    }
-
-    /// Discrete cards first, then integrated and virtual ones; software adapters only when named.
-    fn best(adapters: &[AdapterInfo]) -> Option<usize> {
-        let rank = |adapter: &AdapterInfo| match adapter.device_type {
-            DeviceType::DiscreteGpu => 0,
-            DeviceType::IntegratedGpu => 1,
-            DeviceType::VirtualGpu => 2,
-            DeviceType::Other => 3,
-            DeviceType::Cpu => 4,
-        };
-        let real = adapters.iter().enumerate().filter(|(_, adapter)| !is_software(adapter));
-        real.min_by_key(|(_, adapter)| rank(adapter)).map(|(index, _)| index)
-    }
-
-    fn open(adapters: &[AdapterInfo], index: usize) -> anyhow::Result<ChosenDevice> {
-        let adapter = &adapters[index];
-        if adapter.device_type == DeviceType::Other {
-            bail!("`wgpu:{index}`, {}, is of a kind that cannot be opened by number", adapter.name);
-        }
-        let device = Device::wgpu_options()
-            .device_kind(kind(adapters, index))
-            .init()
-            .map_err(|error| anyhow::anyhow!("{error}"))
-            .with_context(|| format!("cannot open `wgpu:{index}`, {}", adapter.name))?;
-        Ok(ChosenDevice { device, name: format!("wgpu: {} ({:?})", adapter.name, adapter.backend), note: None })
-    }
-
-    pub(super) fn automatic() -> Result<ChosenDevice, String> {
-        let adapters = adapters();
-        let index = best(&adapters).ok_or_else(|| "no GPU was found, so the CPU is used".to_string())?;
-        open(&adapters, index).map_err(|error| format!("{error:#}; the CPU is used"))
-    }
-
-    pub(super) fn forced(index: Option<usize>) -> anyhow::Result<ChosenDevice> {
-        let adapters = adapters();
-        let (name, index) = match index {
-            Some(index) => (format!("wgpu:{index}"), Some(index).filter(|index| *index < adapters.len())),
-            None => ("wgpu".to_string(), best(&adapters)),
-        };
-        let Some(index) = index else {
-            bail!("device `{name}` is not there: {}\n\nhint: `--device cpu` needs no adapter", list(&adapters));
-        };
-        if cfg!(feature = "tuned") && is_software(&adapters[index]) {
-            bail!(
-                "device `wgpu:{index}`, {}, is a software adapter, on which this build would tune its kernels for hours\n\n\
-                 hint: use `--device cpu`, or build with `--no-default-features --features wgpu`",
-                adapters[index].name
-            );
-        }
-        open(&adapters, index)
-    }
-}
-
 #[cfg(not(feature = "wgpu"))]
-mod gpu {
+mod adapter {
     use anyhow::bail;
 
     use super::ChosenDevice;
+    use super::survey::AdapterFacts;
 
-    pub(super) fn automatic() -> Result<ChosenDevice, String> {
-        Err("this build has no GPU support, so the CPU is used".to_string())
-    }
+    /// What a build without GPU support finds.
+    pub(super) struct Adapters;
 
-    pub(super) fn forced(_: Option<usize>) -> anyhow::Result<ChosenDevice> {
-        bail!("this build has no GPU support\n\nhint: build with `--features wgpu`, or use `--device cpu`")
+    impl Adapters {
+        pub(super) fn find() -> Self {
+            Self
+        }
+
+        pub(super) fn facts(&self) -> Vec<AdapterFacts> {
+            Vec::new()
+        }
+
+        pub(super) fn automatic(&self) -> Result<(usize, ChosenDevice), String> {
+            Err("this build has no GPU support".to_string())
+        }
+
+        pub(super) fn forced(&self, _: Option<usize>) -> anyhow::Result<ChosenDevice> {
+            bail!("this build has no GPU support\n\nhint: build with `--features wgpu`, or use `--device cpu`")
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use burn::module::Module;
 use burn::tensor::Device;
 use imageset::LoaderError;
 
@@ -47,6 +48,11 @@ pub struct Surroundings<'a> {
 
 /// Runs a plan to its end, or from its last checkpoint to its end.
 pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
+    let device = surroundings.device;
+    device.run(|| run(plan, surroundings))
+}
+
+fn run(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
     let Some((mut run, mut trainee)) = Run::begin(plan, surroundings)? else {
         return Ok(Outcome::AlreadyCompleted);
     };
@@ -150,7 +156,8 @@ impl<'a> Run<'a> {
                 }
                 if progress.device != device.name {
                     output.line(&format!(
-                        "warning: the run was on `{}` and goes on on `{device}`; results may differ in the last digits",
+                        "warning: the run was on `{}` and goes on on `{device}`: from here on it is not bit for bit what it would \
+                         have been there",
                         progress.device
                     ));
                 }
@@ -426,10 +433,16 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The network that a run starts with.
+/// The network that a run starts with. Random weights are drawn on the CPU, so that they are the same on every device.
 pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trainee> {
-    device.seed(random::derived_seed(plan.recipe.seed, Purpose::Weights, 0));
-    let fresh = plan.model.init(&training_device(device, plan.recipe.train.checkpoint_activations));
+    let at = |device| training_device(device, plan.recipe.train.checkpoint_activations);
+    let cpu = Device::flex();
+    cpu.seed(random::derived_seed(plan.recipe.seed, Purpose::Weights, 0));
+    let mut fresh = plan.model.init(&at(&cpu));
+    if *device != cpu {
+        let drawn = fresh.valid().state(0);
+        fresh = plan.model.init(&at(device)).load_state(drawn)?;
+    }
     let model = match &plan.pretrained {
         Some(pretrained) => pretrained.load(fresh)?,
         None if plan.recipe.finetune.is_some() => bail!("the weights to start from are gone"),

@@ -25,6 +25,7 @@ fn help_is_what_it_was() {
         "bench",
         "bench step",
         "bench loader",
+        "devices",
         "completions",
     ] {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
@@ -521,4 +522,47 @@ fn a_gpu_that_is_not_there_is_an_error_that_lists_what_is() {
     } else {
         assert!(stderr.contains("no GPU support"), "{stderr}");
     }
+}
+
+#[test]
+fn devices_says_what_there_is_which_one_auto_takes_and_why_not_the_others() {
+    let scene = Scene::empty();
+    let output = scene.run(&["devices", "--format", "json"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["gpu_support"], cfg!(feature = "wgpu"));
+    assert_eq!(found["tuned"], cfg!(feature = "tuned"));
+    let (cpu, adapters) = found["devices"].as_array().and_then(|devices| devices.split_last()).expect("devices");
+    assert_eq!((&cpu["device"], &cpu["kind"]), (&"cpu".into(), &"cpu".into()));
+    assert_eq!(cpu["threads"], std::thread::available_parallelism().map_or(1, usize::from));
+    assert!(cpu["kernels"].as_str().is_some_and(|kernels| !kernels.is_empty()));
+    let text = String::from_utf8(scene.run(&["devices"]).stdout).expect("text");
+    for (index, adapter) in adapters.iter().enumerate() {
+        assert_eq!(adapter["device"], format!("wgpu:{index}"));
+        assert!(
+            ["name", "kind", "api", "driver", "driver_version", "reason"].iter().all(|key| adapter[key].is_string())
+        );
+        assert!(["f16", "subgroups", "timestamp_queries"].iter().all(|key| adapter[key].is_boolean()));
+        assert!(adapter["max_buffer_bytes"].as_u64() > Some(0));
+        assert!(text.contains(adapter["name"].as_str().expect("a name")), "{text}");
+        if adapter["kind"] == "software" {
+            assert_ne!(found["auto"], adapter["device"]);
+            assert_eq!(adapter["refusal"].is_string() || index > 0, cfg!(feature = "tuned") || index > 0);
+        }
+        if let Some(refusal) = adapter["refusal"].as_str() {
+            let device = adapter["device"].as_str().expect("a name");
+            let output = scene.run(&["bench", "infer", "--device", device]);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1));
+            assert!(stderr.contains(refusal) && stderr.contains("hint: "), "{stderr}");
+        }
+    }
+    let is_taken = |device: &&serde_json::Value| device["reason"].as_str().is_some_and(|why| why.starts_with("taken"));
+    let devices = || found["devices"].as_array().into_iter().flatten();
+    let taken: Vec<_> = devices().filter(is_taken).collect();
+    assert_eq!(taken.iter().map(|device| &device["device"]).collect::<Vec<_>>(), [&found["auto"]]);
+    assert!(
+        text.ends_with(&format!("`--device auto` takes `{}`\n", found["auto"].as_str().expect("a name"))),
+        "{text}"
+    );
 }

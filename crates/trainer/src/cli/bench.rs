@@ -188,26 +188,28 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         return Err(UsageError(message.to_string()).into());
     }
     let seconds = args.work.seconds;
-    let timing = match training {
-        true => work.step(plan::optimizer(&recipe.optimizer), &chosen.device, seconds)?,
-        false => work.infer(&chosen.device, seconds),
-    };
-    // Before the floors, whose buffers are none of the network's.
-    let peak_memory_bytes = bench::peak_memory_bytes();
-    let report = NetworkReport {
-        work: if training { "step" } else { "infer" },
-        kernels: bench::kernels(&chosen.device),
-        threads: rayon::current_num_threads(),
-        variant: recipe.model.variant,
-        width: recipe.model.width,
-        image_size: work.image_size,
-        batch_size: work.batch_size,
-        timing,
-        peak_memory_bytes,
-        floors: work.floors(&chosen.device, training),
-        layers: args.per_layer.then(|| work.layers(&chosen.device, training, seconds)),
-        device: chosen.name,
-    };
+    let report = chosen.run(|| {
+        let timing = match training {
+            true => work.step(plan::optimizer(&recipe.optimizer), &chosen.device, seconds)?,
+            false => work.infer(&chosen.device, seconds),
+        };
+        // Before the floors, whose buffers are none of the network's.
+        let peak_memory_bytes = bench::peak_memory_bytes();
+        Ok(NetworkReport {
+            work: if training { "step" } else { "infer" },
+            kernels: device::kernels(&chosen.device),
+            threads: rayon::current_num_threads(),
+            variant: recipe.model.variant,
+            width: recipe.model.width,
+            image_size: work.image_size,
+            batch_size: work.batch_size,
+            timing,
+            peak_memory_bytes,
+            floors: work.floors(&chosen.device, training),
+            layers: args.per_layer.then(|| work.layers(&chosen.device, training, seconds)),
+            device: chosen.name.clone(),
+        })
+    })?;
     args.format.print(&report, network_text)
 }
 

@@ -89,11 +89,11 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
     if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
         output.line(note);
     }
-    let (model, card) = file.into_model(&device.device)?;
     let split = match args.split {
         Split::Val => &data.val,
         Split::Train => &data.train,
     };
+    let card = file.card.clone();
     let source = Relabelled::new(Arc::clone(split), &data.classes, &card.classes)?;
     let on_corrupt = match args.on_corrupt {
         Corrupt::Error => OnCorrupt::Error,
@@ -108,9 +108,11 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         device: &device.device,
     };
     let interrupt = Interrupt::listen()?;
-    let Some(evaluation) = evaluator.run_augmented(&model.fold(), args.tta, &|| interrupt.requested())? else {
-        return Ok(interrupted());
-    };
+    let evaluation = device.run(|| {
+        let (model, _) = file.into_model(&device.device)?;
+        evaluator.run_augmented(&model.fold(), args.tta, &|| interrupt.requested())
+    })?;
+    let Some(evaluation) = evaluation else { return Ok(interrupted()) };
     let ModelCard { step, classes, .. } = card;
     let report = Report { model: path, step, data: data.description, classes, tta: args.tta, evaluation };
     args.format.print(&report, text)?;

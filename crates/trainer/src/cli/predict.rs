@@ -43,9 +43,28 @@ pub(super) struct PredictArgs {
 
 /// Images that cannot be read are named on stderr; the others are classified all the same.
 pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
-    let predictor = predictor(&args, global, output)?;
+    let found = FoundModel::read(&locate(args.model.clone(), global, output)?)?;
+    if let Some(onnx) = found.onnx() {
+        if !matches!(args.device.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
+            return Err(UsageError("ONNX files are run on the CPU: leave `--device` out".to_string()).into());
+        }
+        return classify(&Predictor::onnx(onnx, found.into_bytes())?, &args, output);
+    }
+    let opened = found.open(args.hints.read()?)?;
+    tell_notes(&opened, global, output);
+    let device = device::choose(args.device.device)?;
+    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
+        output.line(note);
+    }
+    device.run(|| {
+        let (model, card) = opened.file.into_model(&device.device)?;
+        classify(&Predictor::new(&model, card, device.device.clone())?, &args, output)
+    })
+}
+
+fn classify(predictor: &Predictor, args: &PredictArgs, output: &Output) -> anyhow::Result<ExitCode> {
     if let Some(folder) = &args.inputs {
-        write_inputs(&predictor, &args.images, folder, output)?;
+        write_inputs(predictor, &args.images, folder, output)?;
     }
     let mut predictions = Vec::new();
     for image in &args.images {
@@ -59,24 +78,6 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
         args.format.print(&predictions, |predictions| text(predictions))?;
     }
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
-}
-
-fn predictor(args: &PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<Predictor> {
-    let found = FoundModel::read(&locate(args.model.clone(), global, output)?)?;
-    if let Some(onnx) = found.onnx() {
-        if !matches!(args.device.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
-            return Err(UsageError("ONNX files are run on the CPU: leave `--device` out".to_string()).into());
-        }
-        return Predictor::onnx(onnx, found.into_bytes());
-    }
-    let opened = found.open(args.hints.read()?)?;
-    tell_notes(&opened, global, output);
-    let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
-        output.line(note);
-    }
-    let (model, card) = opened.file.into_model(&device.device)?;
-    Predictor::new(&model, card, device.device)
 }
 
 /// `FOLDER/00000-NAME.png` for each image that can be read, in their order.

@@ -108,7 +108,7 @@ pub(super) fn run(args: ReportArgs, global: GlobalArgs, output: &Output) -> anyh
         if !global.quiet {
             output.line(&format!("measuring the run in `{}` on {device}", path.display()));
         }
-        let run = RunReport::gather(path, args.data.data.clone(), &device.device)?;
+        let run = device.run(|| RunReport::gather(path, args.data.data.clone(), &device.device))?;
         if !global.quiet {
             for note in &run.notes {
                 output.line(&format!("note: {note}"));

@@ -99,9 +99,8 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
             device.note.iter().for_each(|note| output.line(note));
             output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
         }
-        let Some(found) = find_learning_rate(&plan, &device.device, &|| interrupt.requested())? else {
-            return Ok(interrupted());
-        };
+        let found = device.run(|| find_learning_rate(&plan, &device.device, &|| interrupt.requested()))?;
+        let Some(found) = found else { return Ok(interrupted()) };
         args.format.print(&found, ToString::to_string)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -92,6 +92,8 @@ impl Scene {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ghostnet"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).env_remove("RUST_LOG");
         command.env("COLUMNS", "100").env("NO_COLOR", "1");
+        // Without it graphics drivers complain on stderr.
+        command.env("XDG_RUNTIME_DIR", self.folder.path());
         command
     }
 

@@ -1,0 +1,182 @@
+//! Runs of the program on the adapter: against the CPU, against themselves, cut off, and moved from one device to the other.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::adapter;
+use crate::scene::Scene;
+
+const GPU: &str = "wgpu:0";
+
+/// What the loss may differ by between devices after twenty steps. Rounding grows from step to step: 5e-3 were seen on software Vulkan.
+const LATE: f64 = 2e-2;
+
+/// Larger images than the scene's, for batch norms that see more than a few values, and no dropout, whose masks differ from device
+/// to device. Small steps: training is chaotic, and blows rounding up the faster the larger its steps are.
+const COMPARABLE: [&str; 12] = [
+    "--set",
+    "model.dropout=0.0",
+    "--set",
+    "data.image_size=64",
+    "--set",
+    "data.batch_size=8",
+    "--set",
+    "optimizer.learning_rate=1e-4",
+    "--set",
+    "train.total={steps=20}",
+    "--set",
+    "checkpoint={every={steps=4}, keep=10}",
+];
+
+fn arguments<'a>(out: &'a str, device: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "--config", "recipe.toml", "--out", out, "--device", device, "--no-progress"], more].concat()
+}
+
+/// What was written to stderr.
+fn train(scene: &Scene, out: &str, device: &str, more: &[&str]) -> String {
+    let output = scene.run(&arguments(out, device, more));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    stderr
+}
+
+fn json(scene: &Scene, args: &[&str]) -> Value {
+    let output = scene.run(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn losses(scene: &Scene, out: &str) -> Vec<f64> {
+    let steps = scene.metrics(out).into_iter().filter(|line| line["event"] == "step");
+    steps.map(|line| line["loss"].as_f64().expect("a loss")).collect()
+}
+
+/// The largest difference of two curves as a share of the loss.
+fn difference(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(found, expected)| (found - expected).abs() / expected).fold(0.0, f64::max)
+}
+
+#[test]
+fn the_curve_of_twenty_steps_is_that_of_the_cpu() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    train(&scene, "cpu", "cpu", &COMPARABLE);
+    train(&scene, "gpu", GPU, &COMPARABLE);
+    let (found, expected) = (losses(&scene, "gpu"), losses(&scene, "cpu"));
+    assert_eq!(found.len(), 20);
+    let [early, whole] = [10, 20].map(|steps| difference(&found[..steps], &expected[..steps]));
+    println!("largest difference of the losses: {early:.1e} in ten steps, {whole:.1e} in twenty");
+    assert!(early < 1e-3, "{early}: {found:?} {expected:?}");
+    assert!(whole < LATE, "{whole}: {found:?} {expected:?}");
+
+    // The same model on both devices.
+    let at = |device| json(&scene, &["eval", "cpu", "--device", device, "--format", "json"]);
+    let (found, expected) = (at(GPU), at("cpu"));
+    for key in ["num_images", "top1", "top5", "confusion"] {
+        assert_eq!(found[key], expected[key], "{key}");
+    }
+    let loss = |value: &Value| value["loss"].as_f64().expect("a loss");
+    assert!((loss(&found) - loss(&expected)).abs() < 1e-4 * loss(&expected), "{} {}", found["loss"], expected["loss"]);
+    let files = ["photos/val/dog/000.png", "photos/val/cat/001.png"];
+    let on =
+        |device| json(&scene, &[&["predict", "cpu"], &files[..], &["--device", device, "--format", "json"]].concat());
+    let (found, expected) = (on(GPU), on("cpu"));
+    for (found, expected) in found.as_array().expect("a list").iter().zip(expected.as_array().expect("a list")) {
+        for (found, expected) in [0, 1, 2].map(|place| (&found["guesses"][place], &expected["guesses"][place])) {
+            assert_eq!(found["class"], expected["class"]);
+            let probability = |guess: &Value| guess["probability"].as_f64().expect("a probability");
+            assert!((probability(found) - probability(expected)).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_bundled_images_are_learnt() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::empty();
+    let sets = [
+        "model.width=0.25",
+        "train.total={steps=24}",
+        "train.log_every=1",
+        "schedule.warmup={steps=4}",
+        "eval.every={steps=1000}",
+    ];
+    let mut args = vec!["train", "--config", "ghostnet_1x.toml", "--device", GPU, "--out", "run", "-q"];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    let output = scene.run(&args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let losses = losses(&scene, "run");
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&losses[..4]), mean(&losses[20..]));
+    println!("loss: {first:.3}, then {last:.3}");
+    assert!(last < first - 0.3, "{losses:?}");
+}
+
+#[test]
+fn a_run_repeats_itself_and_goes_on_exactly_after_it_was_killed() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    train(&scene, "whole", GPU, &[]);
+    train(&scene, "again", GPU, &[]);
+    assert_eq!(scene.metrics("again"), scene.metrics("whole"), "the same run, dropout included");
+    assert!(scene.final_model("again") == scene.final_model("whole"));
+
+    let mut child =
+        scene.command(&arguments("cut", GPU, &[])).stderr(Stdio::null()).spawn().expect("the program starts");
+    while !scene.path("cut/checkpoints/step-00000004").exists() {
+        assert!(child.try_wait().expect("a status").is_none(), "the run ended too early");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it ends");
+    let stderr = train(&scene, "cut", GPU, &[]);
+    assert!(!stderr.contains("bit for bit"), "{stderr}");
+    assert_eq!(scene.metrics("cut"), scene.metrics("whole"));
+    assert!(scene.final_model("cut") == scene.final_model("whole"));
+}
+
+/// Leaves a run as it was after a step that it has a checkpoint of.
+fn cut_back(scene: &Scene, out: &str, step: u64) {
+    let is_later = |path: &Path| path.file_name().is_some_and(|name| *name > *format!("step-{step:08}"));
+    for checkpoint in scene.checkpoints(out).iter().filter(|path| is_later(path)) {
+        std::fs::remove_dir_all(checkpoint).expect("a folder");
+    }
+}
+
+#[test]
+fn a_run_moves_from_one_device_to_the_other_and_says_so() {
+    let Some(chosen) = adapter() else { return };
+    let scene = Scene::new();
+    train(&scene, "cpu", "cpu", &COMPARABLE);
+    let expected = losses(&scene, "cpu");
+    for (out, first, second) in [("to_gpu", "cpu", GPU), ("to_cpu", GPU, "cpu")] {
+        train(&scene, out, first, &COMPARABLE);
+        let whole = losses(&scene, out);
+        cut_back(&scene, out, 8);
+        let stderr = train(&scene, out, second, &COMPARABLE);
+        let warning = stderr.lines().find(|line| line.contains("not bit for bit")).unwrap_or_default();
+        assert!(warning.starts_with("warning: the run was on `"), "{stderr}");
+        let names = [warning.find(&chosen.name), warning.find("cpu (")].map(|place| place.expect("both devices"));
+        assert_eq!(names[0] > names[1], first == "cpu", "{warning}");
+        let moved = losses(&scene, out);
+        assert_eq!(moved[..8], whole[..8], "what was done before stays");
+        let difference = difference(&moved, &expected);
+        println!("{out}: {difference:.1e}");
+        assert!(difference < LATE, "{difference}");
+        // From now on it is a run of the second device.
+        cut_back(&scene, out, 16);
+        assert!(!train(&scene, out, second, &COMPARABLE).contains("bit for bit"));
+        let environment = std::fs::read_to_string(scene.path(out).join("environment.json")).expect("a file");
+        assert_eq!(environment.contains(&chosen.name), second == GPU, "{environment}");
+    }
+}

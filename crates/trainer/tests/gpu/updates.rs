@@ -1,0 +1,79 @@
+//! What is random or optimised on the device.
+
+use burn::nn::DropoutConfig;
+use burn::tensor::{Device, Tensor, TensorData};
+use trainer::optimizer::{Optimizer, Parameter, Rule};
+
+use crate::{assert_close, gpu};
+
+const RULES: [Rule; 7] = [
+    Rule::Sgd { momentum: 0.0, nesterov: false },
+    Rule::Sgd { momentum: 0.9, nesterov: true },
+    Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 },
+    Rule::RmspropTf { alpha: 0.9, epsilon: 1e-3, momentum: 0.9 },
+    Rule::Lamb { betas: [0.9, 0.999], epsilon: 1e-6 },
+    Rule::Lion { betas: [0.9, 0.99] },
+    Rule::Muon { momentum: 0.95, nesterov: true, betas: [0.9, 0.95], epsilon: 1e-8 },
+];
+
+/// Numbers between -1 and 1, none of them near 0, where Lion's step turns over.
+fn values(len: usize, seed: usize) -> Vec<f32> {
+    let value = |index: usize| ((index * 7919 + seed * 104_729) % 1000) as f32 / 1000.0;
+    (0..len).map(value).map(|value| if value < 0.5 { value - 1.0 } else { value }).collect()
+}
+
+/// A parameter after three updates, and what the optimizer remembers of it.
+fn updated(rule: Rule, shape: [usize; 2], device: &Device) -> Vec<TensorData> {
+    let len = shape[0] * shape[1];
+    let tensor = |seed| Tensor::<1>::from_data(TensorData::new(values(len, seed), [len]), device);
+    let mut optimizer = Optimizer::new(rule, 0.05);
+    let mut value = tensor(1);
+    for step in 0..3 {
+        optimizer.begin_step();
+        let parameter =
+            Parameter { name: "conv_head.weight", value, gradient: tensor(10 + step), outputs: Some(shape[0]) };
+        value = optimizer.update(parameter, 0.01);
+    }
+    std::iter::once(value.into_data()).chain(optimizer.state().into_iter().map(|(_, data)| data)).collect()
+}
+
+#[test]
+fn every_optimizer_takes_the_steps_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    for rule in RULES {
+        let [found, expected] = [&gpu, &Device::flex()].map(|device| updated(rule, [24, 40], device));
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(&format!("{rule:?}"), found, expected, 0.0, 1e-5);
+        }
+    }
+}
+
+/// Which of a hundred thousand values dropout lets through on a device.
+fn mask(device: &Device, seed: u64) -> Vec<bool> {
+    device.seed(seed);
+    let ones = Tensor::<2>::ones([100, 1000], &device.clone().autodiff());
+    DropoutConfig::new(0.2).init().forward(ones).into_data().iter::<f32>().map(|value| value != 0.0).collect()
+}
+
+#[test]
+fn dropout_keeps_the_share_that_it_should_and_a_seed_gives_the_same_mask() {
+    let Some(gpu) = gpu() else { return };
+    for device in [&gpu, &Device::flex()] {
+        let first = mask(device, 1);
+        assert!(first == mask(device, 1), "the same seed, another mask");
+        let second = mask(device, 2);
+        for mask in [&first, &second] {
+            let kept = mask.iter().filter(|kept| **kept).count() as f64 / mask.len() as f64;
+            // Six standard deviations of a hundred thousand draws.
+            assert!((kept - 0.8).abs() < 6.0 * (0.8 * 0.2 / 1e5_f64).sqrt(), "{kept} of the values were kept");
+        }
+        let equal = first.iter().zip(&second).filter(|(first, second)| first == second).count() as f64 / 1e5;
+        assert!((equal - 0.68).abs() < 0.01, "masks of two seeds agree in {equal} of the values, and not in 0.68");
+        // Neighbours are independent of each other, in a row and from row to row.
+        for step in [1, 1000] {
+            let pairs = first.iter().zip(&first[step..]).filter(|(a, b)| !**a && !**b).count() as f64 / 1e5;
+            assert!((pairs - 0.04).abs() < 0.005, "{pairs} of the pairs are dropped together, and not 0.04");
+        }
+    }
+}
