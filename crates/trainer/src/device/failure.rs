@@ -2,6 +2,7 @@
 //! with a long account of what depended on what; here the panics are collected and the account is read for its cause.
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind, set_hook, take_hook};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A GPU that did not do what it was told.
@@ -60,26 +61,37 @@ impl Failure {
 /// Does work whose panics are a device's failures, if they come from the runtime; those from elsewhere stay panics.
 pub(super) fn caught<T>(device: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let heard = Arc::new(Mutex::new(Vec::new()));
+    let is_ours = Arc::new(AtomicBool::new(false));
     let before = Arc::new(take_hook());
     set_hook(Box::new({
-        let (heard, before) = (Arc::clone(&heard), Arc::clone(&before));
-        move |panic| match account(panic) {
-            Some(account) => heard.lock().unwrap_or_else(PoisonError::into_inner).push(account),
-            None => before(panic),
+        let (heard, is_ours, before) = (Arc::clone(&heard), Arc::clone(&is_ours), Arc::clone(&before));
+        let worker = std::thread::current().id();
+        move |panic| {
+            let account = account(panic);
+            if std::thread::current().id() == worker {
+                is_ours.store(account.is_none(), Ordering::SeqCst);
+            }
+            match account {
+                Some(account) => heard.lock().unwrap_or_else(PoisonError::into_inner).push(account),
+                None => before(panic),
+            }
         }
     }));
     let result = catch_unwind(AssertUnwindSafe(work));
     drop(take_hook());
     set_hook(Box::new(move |panic| before(panic)));
-    let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+    let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner)).join("\n");
+    let failed = |failure| Err(DeviceFailed { device: device.to_string(), failure }.into());
     match result {
+        // The runtime may have come through what it panicked at, as when it tries kernels out.
         Ok(Ok(value)) => Ok(value),
-        // An error that follows from what was heard says less than that.
-        Ok(Err(error)) if heard.is_empty() => Err(error),
-        Err(payload) if heard.is_empty() => resume_unwind(payload),
-        Ok(Err(_)) | Err(_) => {
-            Err(DeviceFailed { device: device.to_string(), failure: Failure::of(&heard.join("\n")) }.into())
-        }
+        Ok(Err(error)) => match Failure::of(&heard) {
+            Failure::Other(_) => Err(error),
+            // The error follows from this, and says less.
+            failure => failed(failure),
+        },
+        Err(payload) if heard.is_empty() || is_ours.load(Ordering::SeqCst) => resume_unwind(payload),
+        Err(_) => failed(Failure::of(&heard)),
     }
 }
 
@@ -143,13 +155,29 @@ mod tests {
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"a bug"));
     }
 
+    const UNREAD: &str = "Error while reading data: use this instead to catch the error at runtime: no";
+
     #[test]
     fn what_the_runtime_cannot_read_is_an_error_with_a_hint() {
-        let work = || -> anyhow::Result<()> {
-            panic!("Error while reading data: use this instead to catch the error at runtime: no")
-        };
-        let error = caught("a device", work).expect_err("it failed").to_string();
+        let error = caught::<()>("a device", || panic!("{UNREAD}")).expect_err("it failed").to_string();
         assert_eq!(error.lines().next(), Some("a device failed: no"));
         assert!(error.contains("hint: "), "{error}");
+    }
+
+    #[test]
+    fn what_the_runtime_came_through_hides_nothing_that_happens_later() {
+        let tried = || catch_unwind(|| panic!("{UNREAD}")).expect_err("it panicked");
+        let error = caught::<()>("a device", || {
+            tried();
+            anyhow::bail!("a full disk")
+        });
+        assert_eq!(error.expect_err("it failed").to_string(), "a full disk");
+        let panic = catch_unwind(|| {
+            caught::<()>("a device", || {
+                tried();
+                panic!("a bug")
+            })
+        });
+        assert_eq!(panic.expect_err("it panicked").downcast_ref::<&str>(), Some(&"a bug"));
     }
 }

@@ -35,12 +35,15 @@ fn gpu() -> Option<Device> {
 }
 
 /// Fails if the difference is longer than `tolerance` times what is expected, or than `tolerance` times `floor` where that is
-/// shorter: what would be 0 in exact arithmetic is all rounding.
+/// longer: what would be 0 in exact arithmetic is all rounding.
 fn assert_close(what: &str, found: &TensorData, expected: &TensorData, floor: f64, tolerance: f64) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
-    let difference = length(found.iter::<f64>().zip(expected.iter::<f64>()).map(|(found, expected)| found - expected));
-    let share = difference / length(expected.iter::<f64>()).max(floor);
+    let share = distance(found, expected) / length(expected.iter::<f64>()).max(floor);
     assert!(share <= tolerance, "{what} differs by {share:.1e}");
+}
+
+fn distance(found: &TensorData, expected: &TensorData) -> f64 {
+    length(found.iter::<f64>().zip(expected.iter::<f64>()).map(|(found, expected)| found - expected))
 }
 
 fn length(values: impl Iterator<Item = f64>) -> f64 {
