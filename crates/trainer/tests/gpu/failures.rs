@@ -59,8 +59,7 @@ fn an_adapter_of_a_number_that_is_not_there_is_an_error_that_lists_what_is() {
     assert!(!scene.path("run/checkpoints").exists());
 }
 
-/// Batches that no buffer of llvmpipe can hold, which ends at 128 MiB: even one of the large images is 3392² pixels of 12 bytes. A
-/// real card with room for them takes long and is not asked.
+/// Images that no buffer of a software adapter can hold; a real card with room for them takes long and is not asked.
 #[test]
 fn too_little_memory_is_an_error_and_leaves_the_checkpoints() {
     let Some(chosen) = adapter().filter(|chosen| chosen.name.contains("llvmpipe")) else { return };
@@ -71,7 +70,7 @@ fn too_little_memory_is_an_error_and_leaves_the_checkpoints() {
         "--set",
         "train.stage=[{until={steps=4}, image_size=32}]",
         "--set",
-        "data.image_size=3392",
+        "data.image_size=2048",
         "--set",
         "eval.every={steps=100}",
     ];
@@ -81,10 +80,9 @@ fn too_little_memory_is_an_error_and_leaves_the_checkpoints() {
     let last = scene.checkpoints("run").pop().expect("a checkpoint");
     assert!(last.ends_with("step-00000004"), "{last:?}");
     for args in [
-        &["bench", "step", "--image-size", "32", "--batch-size", "16384", "--seconds", "0.01"][..],
-        &["bench", "infer", "--image-size", "32", "--batch-size", "16384", "--seconds", "0.01"],
+        &["bench", "step", "--image-size", "224", "--batch-size", "512", "--seconds", "0.01"][..],
+        &["bench", "infer", "--image-size", "224", "--batch-size", "512", "--seconds", "0.01"],
         &["eval", "run", "--batch-size", "64"],
-        &["predict", "run", "photos/val/cat/000.png"],
     ] {
         let found = error(&scene.run(&[args, &gpu].concat()));
         assert!(found.contains("has not enough memory"), "{args:?}: {found}");
@@ -114,12 +112,11 @@ fn losable() -> Option<(ChosenDevice, burn::tensor::wgpu::wgpu::Device)> {
 fn a_device_that_is_lost_ends_the_run_with_an_error_and_the_run_goes_on_elsewhere() {
     let Some((chosen, device)) = losable() else { return };
     let scene = Scene::new();
-    // Many steps, for the device to be lost in the midst of them. They are small: with the recipe's, the four last maps of a batch,
-    // one pixel each, become so alike that norms divide by next to nothing, and gradients overflow on any device.
+    // Without dropout: a batch of four, whose norms see four values, otherwise goes astray in one run of six.
     let sets = [
         "train.total={epochs=20}".to_string(),
         format!("data.path={}", scene.path("photos").display()),
-        "optimizer.learning_rate=1e-3".to_string(),
+        "model.dropout=0".to_string(),
     ];
     let text = std::fs::read_to_string(scene.path("recipe.toml")).expect("a recipe");
     let recipe = trainer::recipe::parse("recipe.toml", &text, &sets).expect("a recipe");
@@ -147,9 +144,9 @@ fn a_device_that_is_lost_ends_the_run_with_an_error_and_the_run_goes_on_elsewher
     assert!(error.lines().count() <= 3, "{error}");
     drop(directory);
     let last = scene.checkpoints("run").pop().expect("a checkpoint");
-    let mut args = vec!["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu"];
-    sets.iter().for_each(|set| args.extend(["--set", set]));
-    let output = scene.run(&args);
+    let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect::<Vec<_>>();
+    let args = ["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu"];
+    let output = scene.run(&[&args[..], &sets].concat());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && stderr.contains("not bit for bit"), "{stderr}");
     assert!(!stderr.contains("damaged"), "{stderr}");
