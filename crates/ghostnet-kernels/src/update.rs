@@ -224,18 +224,8 @@ impl Reference {
     }
 
     /// The same where the gradients are, for nobody to wait for: `[1]`; `None` if there are none.
-    ///
-    /// The sum is always the same. That of a whole tensor is not on a GPU, where burn lets groups of threads add theirs as they come.
     pub fn norm_on_device(self, gradients: &[Tensor<1>]) -> Option<Tensor<1>> {
-        const ROW: usize = 1024;
-        let device = gradients.first()?.device();
-        let len: usize = gradients.iter().map(|gradient| gradient.dims()[0]).sum();
-        let rows = len.div_ceil(ROW);
-        let mut padded = gradients.to_vec();
-        if rows * ROW > len {
-            padded.push(Tensor::zeros([rows * ROW - len], &device));
-        }
-        let squares = Tensor::cat(padded, 0).square().reshape([rows, ROW]).sum_dim(1); // [rows, 1]
-        Some(squares.sum_dim(0).sqrt().reshape([1]))
+        let squares: Vec<Tensor<1>> = gradients.iter().map(|gradient| gradient.clone().square().sum()).collect();
+        (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum().sqrt())
     }
 }

@@ -221,7 +221,7 @@ impl Trainee {
             }
             Measured::Known(report)
         } else {
-            let loss = Tensor::cat(losses, 0).sum_dim(0);
+            let loss = Tensor::cat(losses, 0).sum();
             let norm = gradients.norm_on_device().unwrap_or_else(|| loss.zeros_like());
             if let Some(max_norm) = settings.clip_norm {
                 gradients.clip_on_device(norm.clone(), max_norm);

@@ -52,7 +52,14 @@ fn for_some_images(what: &str, agree: impl Fn(u32) -> Result<(), String>) {
             Err(fault) => faults.push(fault),
         }
     }
-    panic!("{what}, {DRAWS} draws of images:\n{}", faults.join("\n"));
+    panic!(
+        "{what}, {DRAWS} draws of images:
+{}",
+        faults.join(
+            "
+"
+        )
+    );
 }
 
 fn config(width: f64, variant: Variant) -> GhostNetConfig {
