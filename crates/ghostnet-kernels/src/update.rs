@@ -224,8 +224,23 @@ impl Reference {
     }
 
     /// The same where the gradients are, for nobody to wait for: `[1]`; `None` if there are none.
+    ///
+    /// The sum of a whole tensor is not the same every time on a GPU, where burn lets groups of threads add theirs as they come; the sum of
+    /// a dimension is, and rows keep rounding small. Sums are added, not laid side by side: what a device could not compute for lack of
+    /// memory carries its failure along, but not into a tensor that something else is written to later.
     pub fn norm_on_device(self, gradients: &[Tensor<1>]) -> Option<Tensor<1>> {
-        let squares: Vec<Tensor<1>> = gradients.iter().map(|gradient| gradient.clone().square().sum()).collect();
-        (!squares.is_empty()).then(|| Tensor::cat(squares, 0).sum().sqrt())
+        const ROW: usize = 1024;
+        let sum_of_squares = |gradient: &Tensor<1>| {
+            let squares = gradient.clone().square();
+            let [len] = squares.dims();
+            let rows = len / ROW;
+            let last = || squares.clone().slice(rows * ROW..len).sum_dim(0);
+            if rows == 0 {
+                return last();
+            }
+            let sum = squares.clone().slice(0..rows * ROW).reshape([rows, ROW]).sum_dim(1).sum_dim(0).reshape([1]);
+            if rows * ROW == len { sum } else { sum + last() }
+        };
+        gradients.iter().map(sum_of_squares).reduce(|sum, squares| sum + squares).map(Tensor::sqrt)
     }
 }

@@ -52,14 +52,7 @@ fn for_some_images(what: &str, agree: impl Fn(u32) -> Result<(), String>) {
             Err(fault) => faults.push(fault),
         }
     }
-    panic!(
-        "{what}, {DRAWS} draws of images:
-{}",
-        faults.join(
-            "
-"
-        )
-    );
+    panic!("{what}, {DRAWS} draws of images:\n{}", faults.join("\n"));
 }
 
 fn config(width: f64, variant: Variant) -> GhostNetConfig {

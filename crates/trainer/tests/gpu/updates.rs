@@ -2,6 +2,7 @@
 
 use burn::nn::DropoutConfig;
 use burn::tensor::{Device, Tensor, TensorData};
+use ghostnet_kernels::global_norm;
 use trainer::optimizer::{Optimizer, Parameter, Rule};
 
 use crate::{assert_close, gpu};
@@ -46,6 +47,23 @@ fn every_optimizer_takes_the_steps_of_the_cpu() {
         for (found, expected) in found.iter().zip(&expected) {
             assert_close(&format!("{rule:?}"), found, expected, 0.0, 1e-5);
         }
+    }
+}
+
+#[test]
+fn the_norm_of_gradients_is_that_of_the_cpu_and_the_same_every_time() {
+    let Some(gpu) = gpu() else { return };
+    let lengths = [1, 300_000, 777, 40_000];
+    let norm = |device: &Device| {
+        let of = |(seed, len): (usize, usize)| Tensor::from_data(TensorData::new(values(len, seed), [len]), device);
+        let gradients: Vec<Tensor<1>> = lengths.into_iter().enumerate().map(of).collect();
+        global_norm(&gradients)
+    };
+    let first = norm(&gpu);
+    let expected = norm(&Device::flex());
+    assert!((first - expected).abs() < 1e-6 * expected, "{first} {expected}");
+    for _ in 0..50 {
+        assert_eq!(norm(&gpu), first, "else a run that goes on is not bit for bit what it would have been");
     }
 }
 
