@@ -34,7 +34,10 @@ impl GhostNet {
     pub fn fold(&self) -> FoldedGhostNet {
         let model = self.merge_branches();
         let conv = |conv: &ConvNorm| FoldedConv::new(ConvTensors::fold(conv.tensors(false), true));
-        let block = |block: &GhostBottleneck| block.tensors(false).map(FoldedGhostBottleneck::new);
+        let block = |block: &GhostBottleneck| match block.tensors(false) {
+            Some(tensors) => FoldedGhostBottleneck::new(tensors),
+            None => unreachable!("branches have been merged"),
+        };
         let dense = |weight: Tensor<4>, bias: Option<&Param<Tensor<1>>>, relu| {
             let bias = bias.map_or_else(|| Tensor::zeros([weight.dims()[0]], &weight.device()), Param::val);
             FoldedConv::new(ConvTensors { weight, bias, relu, stride: 1, groups: 1 })
@@ -42,7 +45,7 @@ impl GhostNet {
         let classifier = model.classifier.weight.val().transpose(); // [num_classes, hidden]
         FoldedGhostNet {
             stem: conv(&model.stem),
-            stages: model.stages.iter().map(|stage| stage.iter().filter_map(block).collect()).collect(),
+            stages: model.stages.iter().map(|stage| stage.iter().map(block).collect()).collect(),
             last: conv(&model.last),
             head: match &model.head_norm {
                 Some(norm) => {

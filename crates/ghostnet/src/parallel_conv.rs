@@ -79,21 +79,24 @@ impl ParallelConv {
 
     /// The one convolution that gives the same by the running statistics: kernels and biases of all branches added up, smaller
     /// kernels with zeros around them. At a stride of 2, too, a 1×1 kernel reads the pixel at the centre of the larger one.
-    fn merge(&self) -> Option<ConvNorm> {
-        let first = &self.convs.first()?.conv;
+    ///
+    /// # Panics
+    /// If there is no convolution.
+    fn merge(&self) -> ConvNorm {
+        let [ConvNorm { conv: first, .. }, ..] = &self.convs[..] else { panic!("there is no branch to merge") };
         let skip = self.skip.as_ref().map(|norm| {
             let [channels, per_group, ..] = first.weight.dims();
             let weight = Tensor::ones([channels, per_group, 1, 1], &first.weight.device());
             ConvNormTensors { weight, norm: norm.tensors(false), stride: 1, groups: first.groups }
         });
         let convs = self.branches().map(|conv| conv.tensors(false)).chain(skip);
-        let merged = convs.map(|conv| ConvTensors::fold(conv, false)).reduce(|sum, conv| ConvTensors {
-            weight: sum.weight.clone() + centred(conv.weight, sum.weight.dims()),
-            bias: sum.bias + conv.bias,
-            ..sum
-        })?;
-        let conv = Conv2d { weight: Param::from_tensor(merged.weight), ..first.clone() };
-        Some(ConvNorm { conv, norm: BatchNorm::adding(merged.bias) })
+        let shape = first.weight.dims();
+        let nothing = (first.weight.val().zeros_like(), Tensor::zeros([shape[0]], &first.weight.device()));
+        let (weight, bias) = convs
+            .map(|conv| ConvTensors::fold(conv, false))
+            .fold(nothing, |(weight, bias), conv| (weight + centred(conv.weight, shape), bias + conv.bias));
+        let conv = Conv2d { weight: Param::from_tensor(weight), ..first.clone() };
+        ConvNorm { conv, norm: BatchNorm::adding(bias) }
     }
 
     /// In the kernels' order.
@@ -157,10 +160,8 @@ impl Convolution {
     }
 
     pub(crate) fn merge(&mut self) {
-        if let Self::Parallel(parallel) = self
-            && let Some(conv) = parallel.merge()
-        {
-            *self = Self::Single(conv);
+        if let Self::Parallel(parallel) = self {
+            *self = Self::Single(parallel.merge());
         }
     }
 

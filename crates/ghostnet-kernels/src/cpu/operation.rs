@@ -140,6 +140,20 @@ impl MapIn {
         if self.copied { Flex::float_permute(self.tensor, &[0, 3, 1, 2]) } else { self.tensor }
     }
 
+    /// Runs a way back, which writes the gradient of this map if it is wanted, and gives those of the parameters.
+    fn gradients(
+        &self,
+        wanted: bool,
+        run: impl FnOnce(Option<View>) -> Vec<Vec<f32>>,
+    ) -> (Option<FlexTensor>, Vec<Vec<f32>>) {
+        if !wanted {
+            return (None, run(None));
+        }
+        let mut gradients = Vec::new();
+        let dx = map_out(self.images, self.channels, |to| gradients = run(Some(to)));
+        (Some(dx), gradients)
+    }
+
     fn as_input(&self) -> BranchesInput {
         BranchesInput { view: self.view(), images: self.images }
     }
@@ -481,9 +495,8 @@ impl Saved for SavedConv {
         match &self.x {
             _ if !wanted => (None, self.inputs.shaped(run(None))),
             ConvInput::Map(x) => {
-                let mut gradients = Vec::new();
-                let dx = map_out(x.images, x.channels, |to| gradients = run(Some(to)));
-                (Some(dx), self.inputs.shaped(gradients))
+                let (dx, gradients) = x.gradients(wanted, run);
+                (dx, self.inputs.shaped(gradients))
             }
             // An ordinary convolution's input gradient is needed once in a network, where its images are to be changed: burn's
             // own operation does it.
@@ -573,14 +586,7 @@ impl Saved for SavedBranches {
         };
         let run =
             |to: Option<View>| branches.backward(set, self.x.as_input(), &self.maps, gradient, to.map(|to| (to, None)));
-        let mut gradients = Vec::new();
-        let dx = match wanted {
-            true => Some(map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)))),
-            false => {
-                gradients = run(None);
-                None
-            }
-        };
+        let (dx, gradients) = self.x.gradients(wanted, run);
         (dx, self.inputs.shaped(gradients))
     }
 }
@@ -622,14 +628,7 @@ impl Saved for SavedBranchedGhost {
         }
         let run =
             |to: Option<View>| primary.backward(set, self.x.as_input(), of_primary, first, to.map(|to| (to, None)));
-        let mut gradients = Vec::new();
-        let dx = match wanted {
-            true => Some(map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)))),
-            false => {
-                gradients = run(None);
-                None
-            }
-        };
+        let (dx, mut gradients) = self.x.gradients(wanted, run);
         gradients.extend(cheap_gradients);
         (dx, self.inputs.shaped(gradients))
     }
@@ -716,13 +715,8 @@ impl Saved for SavedGhost {
             let wanted = to.map(|to| InputGradient { to, prior: None, prior_gated: None, sums: Sums::None });
             ghost.backward(set, &input, &self.map, gradient, wanted).0
         };
-        if wanted {
-            let mut gradients = Vec::new();
-            let dx = map_out(self.x.images, self.x.channels, |to| gradients = run(Some(to)));
-            (Some(dx), self.inputs.shaped(gradients))
-        } else {
-            (None, self.inputs.shaped(run(None)))
-        }
+        let (dx, gradients) = self.x.gradients(wanted, run);
+        (dx, self.inputs.shaped(gradients))
     }
 }
 
