@@ -25,9 +25,9 @@ pub struct BatchNormConfig {
 
 /// `y = (x − mean) / sqrt(variance + ε) · weight + bias` for each channel.
 ///
-/// On an autodiff device mean and variance are the batch's, and the running statistics move towards them; elsewhere, and when
-/// the module is frozen, the running statistics are used. Clones share running statistics: copy a model with
-/// [`Module::valid`].
+/// Where the norm itself is on an autodiff device, mean and variance are the batch's, and the running statistics move towards them,
+/// whether the input is on one or not: images come without. Elsewhere, and when the module is frozen, the running statistics are
+/// used. Clones share running statistics: copy a model with [`Module::valid`].
 #[derive(Module, Debug)]
 pub struct BatchNorm {
     /// Scale, `[channels]`.
@@ -84,16 +84,17 @@ impl BatchNorm {
     /// # Panics
     /// When training on one value per channel, whose variance is not defined (PyTorch refuses it too).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let normed = ghostnet_kernels::norm(x.clone(), self.tensors(x.device().is_autodiff()));
+        let normed = ghostnet_kernels::norm(x.clone(), self.tensors());
         self.update(normed.statistics.into_iter().next().flatten());
         normed.output
     }
 
-    /// What the kernels take, for an input with autodiff or without: with the running statistics unless the norm is training.
-    pub(crate) fn tensors(&self, autodiff: bool) -> NormTensors {
-        let training = autodiff && self.training.is_enabled();
+    /// What the kernels take: with the running statistics unless the norm is training.
+    pub(crate) fn tensors(&self) -> NormTensors {
+        let weight = self.weight.val();
+        let training = weight.device().is_autodiff() && self.training.is_enabled();
         NormTensors {
-            weight: self.weight.val(),
+            weight,
             bias: self.bias.val(),
             running: (!training).then(|| [self.running_mean.value_sync(), self.running_var.value_sync()]),
             epsilon: self.epsilon,
@@ -128,6 +129,15 @@ mod tests {
         // Batch variance 1 biased, 2 unbiased: 0.9 · 1 + 0.1 · 2.
         norm.running_var.value_sync().to_data().assert_eq(&TensorData::from([1.1f32]), true);
         norm.running_mean.value_sync().to_data().assert_eq(&TensorData::from([0.2f32]), true);
+    }
+
+    #[test]
+    fn a_norm_trains_on_inputs_that_come_without_autodiff() {
+        let norm = BatchNormConfig::new(1).init(&Device::flex().autodiff());
+        let output = norm.forward(Tensor::<1>::from_floats([1.0, 3.0], &Device::flex()).reshape([2, 1, 1, 1]));
+        norm.running_mean.value_sync().to_data().assert_eq(&TensorData::from([0.2f32]), true);
+        let sum = output.sum().into_scalar::<f32>();
+        assert!(sum.abs() < 1e-6, "the batch's own mean was taken: {sum}");
     }
 
     #[test]

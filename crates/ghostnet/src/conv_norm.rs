@@ -81,16 +81,16 @@ impl ConvNorm {
 
     /// [`forward`](Self::forward), then a ReLU or none.
     pub(crate) fn forward_activated(&self, x: Tensor<4>, relu: bool) -> Tensor<4> {
-        let normed = ghostnet_kernels::conv_norm(x.clone(), self.tensors(x.device().is_autodiff()), relu);
+        let normed = ghostnet_kernels::conv_norm(x.clone(), self.tensors(), relu);
         self.norm.update(normed.statistics.into_iter().next().flatten());
         normed.output
     }
 
-    /// What the kernels take, for an input with autodiff or without.
-    pub(crate) fn tensors(&self, autodiff: bool) -> ConvNormTensors {
+    /// What the kernels take.
+    pub(crate) fn tensors(&self) -> ConvNormTensors {
         ConvNormTensors {
             weight: self.conv.weight.val(),
-            norm: self.norm.tensors(autodiff),
+            norm: self.norm.tensors(),
             stride: self.conv.stride[0],
             groups: self.conv.groups,
         }

@@ -67,9 +67,9 @@ impl DfcAttention {
         attend(maps, map)
     }
 
-    /// What the kernels take, for an input with autodiff or without.
-    pub(crate) fn tensors(&self, autodiff: bool) -> AttentionTensors {
-        let [pointwise, horizontal, vertical] = self.convs().map(|conv| conv.tensors(autodiff));
+    /// What the kernels take.
+    pub(crate) fn tensors(&self) -> AttentionTensors {
+        let [pointwise, horizontal, vertical] = self.convs().map(|conv| conv.tensors());
         AttentionTensors { pointwise, horizontal, vertical }
     }
 

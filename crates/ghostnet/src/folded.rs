@@ -33,8 +33,8 @@ impl GhostNet {
     /// are merged.
     pub fn fold(&self) -> FoldedGhostNet {
         let model = self.merge_branches();
-        let conv = |conv: &ConvNorm| FoldedConv::new(ConvTensors::fold(conv.tensors(false), true));
-        let block = |block: &GhostBottleneck| match block.tensors(false) {
+        let conv = |conv: &ConvNorm| FoldedConv::new(ConvTensors::fold(conv.tensors(), true));
+        let block = |block: &GhostBottleneck| match block.tensors() {
             Some(tensors) => FoldedGhostBottleneck::new(tensors),
             None => unreachable!("branches have been merged"),
         };
@@ -49,7 +49,7 @@ impl GhostNet {
             last: conv(&model.last),
             head: match &model.head_norm {
                 Some(norm) => {
-                    let (weight, norm) = (model.head.weight.val(), norm.tensors(false));
+                    let (weight, norm) = (model.head.weight.val(), norm.tensors());
                     let conv = ConvNormTensors { weight, norm, stride: 1, groups: 1 };
                     FoldedConv::new(ConvTensors::fold(conv, true))
                 }

@@ -113,7 +113,7 @@ impl GhostBottleneck {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        match self.tensors(x.device().is_autodiff()).filter(|tensors| tensors.attention.is_none()) {
+        match self.tensors().filter(|tensors| tensors.attention.is_none()) {
             Some(tensors) => {
                 let normed = ghostnet_kernels::ghost_bottleneck(x, tensors);
                 for (norm, statistics) in self.norms().into_iter().zip(normed.statistics) {
@@ -139,20 +139,20 @@ impl GhostBottleneck {
         add(map, shortcut)
     }
 
-    /// What the kernels take, for an input with autodiff or without; `None` if there are branches.
-    pub(crate) fn tensors(&self, autodiff: bool) -> Option<GhostBottleneckTensors> {
+    /// What the kernels take; `None` if there are branches.
+    pub(crate) fn tensors(&self) -> Option<GhostBottleneckTensors> {
         let shortcut = self.shortcut.as_ref();
         let depthwise = match &self.depthwise {
-            Some(depthwise) => Some(depthwise.single()?.tensors(autodiff)),
+            Some(depthwise) => Some(depthwise.single()?.tensors()),
             None => None,
         };
         Some(GhostBottleneckTensors {
-            expand: self.ghost1.tensors(autodiff)?,
-            attention: self.ghost1.attention.as_ref().map(|attention| attention.tensors(autodiff)),
+            expand: self.ghost1.tensors()?,
+            attention: self.ghost1.attention.as_ref().map(|attention| attention.tensors()),
             depthwise,
             squeeze_excite: self.se.as_ref().map(SqueezeExcite::tensors),
-            project: self.ghost2.tensors(autodiff)?,
-            shortcut: shortcut.map(|shortcut| shortcut.convs().map(|conv| conv.tensors(autodiff))),
+            project: self.ghost2.tensors()?,
+            shortcut: shortcut.map(|shortcut| shortcut.convs().map(|conv| conv.tensors())),
         })
     }
 

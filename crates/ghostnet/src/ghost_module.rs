@@ -97,8 +97,7 @@ impl GhostModule {
     /// - `x`: `[batch, in_channels, height, width]`
     /// - output: `[batch, out_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let autodiff = x.device().is_autodiff();
-        let normed = match (self.tensors(autodiff), self.parallel_tensors(autodiff)) {
+        let normed = match (self.tensors(), self.parallel_tensors()) {
             (Some(tensors), _) => ghostnet_kernels::ghost_module(x.clone(), tensors),
             (None, Some(tensors)) => ghostnet_kernels::parallel_ghost_module(x.clone(), tensors),
             (None, None) => unreachable!("both convolutions have branches, or neither has"),
@@ -113,21 +112,21 @@ impl GhostModule {
         }
     }
 
-    /// What the kernels take of its convolutions, for an input with autodiff or without; `None` if they have branches.
-    pub(crate) fn tensors(&self, autodiff: bool) -> Option<GhostModuleTensors> {
+    /// What the kernels take of its convolutions; `None` if they have branches.
+    pub(crate) fn tensors(&self) -> Option<GhostModuleTensors> {
         Some(GhostModuleTensors {
-            primary: self.primary_conv.single()?.tensors(autodiff),
-            cheap: self.cheap_operation.single()?.tensors(autodiff),
+            primary: self.primary_conv.single()?.tensors(),
+            cheap: self.cheap_operation.single()?.tensors(),
             relu: self.relu,
             out_channels: self.out_channels,
         })
     }
 
     /// The same of its branches; `None` if there are none.
-    fn parallel_tensors(&self, autodiff: bool) -> Option<ParallelGhostModuleTensors> {
+    fn parallel_tensors(&self) -> Option<ParallelGhostModuleTensors> {
         Some(ParallelGhostModuleTensors {
-            primary: self.primary_conv.parallel()?.tensors(autodiff),
-            cheap: self.cheap_operation.parallel()?.tensors(autodiff),
+            primary: self.primary_conv.parallel()?.tensors(),
+            cheap: self.cheap_operation.parallel()?.tensors(),
             relu: self.relu,
             out_channels: self.out_channels,
         })

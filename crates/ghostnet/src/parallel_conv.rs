@@ -61,19 +61,19 @@ impl ParallelConv {
     /// # Shapes
     /// As of [`ConvNorm::forward`].
     pub fn forward(&self, x: Tensor<4>, activate: bool) -> Tensor<4> {
-        let normed = ghostnet_kernels::parallel_conv(x.clone(), self.tensors(x.device().is_autodiff()), activate);
+        let normed = ghostnet_kernels::parallel_conv(x.clone(), self.tensors(), activate);
         for (norm, statistics) in self.norms().zip(normed.statistics) {
             norm.update(statistics);
         }
         normed.output
     }
 
-    /// What the kernels take, for an input with autodiff or without.
-    pub(crate) fn tensors(&self, autodiff: bool) -> ParallelConvTensors {
+    /// What the kernels take.
+    pub(crate) fn tensors(&self) -> ParallelConvTensors {
         ParallelConvTensors {
-            convs: self.convs.iter().map(|conv| conv.tensors(autodiff)).collect(),
-            scale: self.scale.as_ref().map(|conv| conv.tensors(autodiff)),
-            skip: self.skip.as_ref().map(|norm| norm.tensors(autodiff)),
+            convs: self.convs.iter().map(|conv| conv.tensors()).collect(),
+            scale: self.scale.as_ref().map(|conv| conv.tensors()),
+            skip: self.skip.as_ref().map(|norm| norm.tensors()),
         }
     }
 
@@ -87,9 +87,9 @@ impl ParallelConv {
         let skip = self.skip.as_ref().map(|norm| {
             let [channels, per_group, ..] = first.weight.dims();
             let weight = Tensor::ones([channels, per_group, 1, 1], &first.weight.device());
-            ConvNormTensors { weight, norm: norm.tensors(false), stride: 1, groups: first.groups }
+            ConvNormTensors { weight, norm: norm.tensors(), stride: 1, groups: first.groups }
         });
-        let convs = self.branches().map(|conv| conv.tensors(false)).chain(skip);
+        let convs = self.branches().map(|conv| conv.tensors()).chain(skip);
         let shape = first.weight.dims();
         let nothing = (first.weight.val().zeros_like(), Tensor::zeros([shape[0]], &first.weight.device()));
         let (weight, bias) = convs

@@ -217,3 +217,16 @@ fn maps_made_anew_change_no_bit_and_may_be_so_from_the_middle_of_a_run_on() {
         assert!(scene.final_model("anew") == scene.final_model("kept"), "{variant}, from the middle on");
     }
 }
+
+#[test]
+fn every_norm_follows_the_batches_that_it_sees_the_stems_too() {
+    let scene = Scene::new();
+    scene.train("run", &[]);
+    let statistics: Vec<_> =
+        last_tensors(&scene, "run").into_iter().filter(|(name, _)| name.contains(".running_")).collect();
+    assert!(statistics.iter().any(|(name, _)| name == "bn1.running_mean"), "the stem is there");
+    for (name, data) in statistics {
+        let first = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+        assert!(data.iter::<f64>().all(|value| value != first), "{name} is what it was at first");
+    }
+}
