@@ -1,6 +1,6 @@
 //! The one place where a batch of bytes becomes tensors.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use imageset::{Batch, RgbImage};
 
 /// Mean and standard deviation of each channel, on the scale of 0 to 1.
@@ -24,7 +24,7 @@ pub fn of_picture(picture: RgbImage) -> Batch {
     }
 }
 
-/// Uploads bytes, or what a device without bytes takes instead, and normalises them on the device: `(byte / 255 − mean) / std`.
+/// Uploads bytes and normalises them on the device: `(byte / 255 − mean) / std`.
 ///
 /// # Shapes
 /// - `batch.pixels`: `[batch, height, width, 3]`
@@ -33,15 +33,39 @@ pub fn images(batch: Batch, normalization: &Normalization, device: &Device) -> T
     let size = batch.image_size as usize;
     let shape = [batch.labels.len(), size, size, 3];
     let pixels = if device.supports_dtype(DType::U8) {
-        Tensor::<4, burn::tensor::Int>::from_data(TensorData::new(batch.pixels, shape), (device, DType::U8)).float()
+        Tensor::<4, Int>::from_data(TensorData::new(batch.pixels, shape), (device, DType::U8)).float()
     } else {
-        // WGSL has no bytes.
-        let values: Vec<f32> = batch.pixels.into_iter().map(f32::from).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
+        words(batch.pixels, device).reshape(shape)
     };
     let images = pixels.permute([0, 3, 1, 2]); // [batch, 3, height, width]
     let channels = |values: [f32; 3]| Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1]);
     let mean = channels(normalization.mean.map(|mean| mean * 255.0));
     let scale = channels(normalization.std.map(|std| 1.0 / (std * 255.0)));
     (images - mean) * scale
+}
+
+/// Uploads bytes to a device that has none, as WGSL: four travel in a word and are taken apart there.
+fn words(mut bytes: Vec<u8>, device: &Device) -> Tensor<1> {
+    const BITS: [i32; 4] = [0, 8, 16, 24];
+    let length = bytes.len();
+    bytes.resize(length.next_multiple_of(BITS.len()), 0);
+    let words: Vec<i32> = bytes.as_chunks().0.iter().map(|four| i32::from_le_bytes(*four)).collect();
+    let count = words.len();
+    let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, 1]), (device, DType::I32));
+    let bits = Tensor::<1, Int>::from_data(TensorData::from(BITS), (device, DType::I32)).unsqueeze();
+    // The shift brings copies of the sign with it.
+    let bytes = words.bitwise_right_shift(bits).bitwise_and_scalar(0xff).float(); // [words, 4]
+    bytes.reshape([count * BITS.len()]).narrow(0, 0, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_travel_in_words_arrive_as_they_were() {
+        let bytes: Vec<u8> = (0..=255).rev().chain(0..=254).collect();
+        let expected: Vec<f32> = bytes.iter().copied().map(f32::from).collect();
+        words(bytes, &Device::flex()).into_data().assert_eq(&TensorData::from(expected.as_slice()), true);
+    }
 }
