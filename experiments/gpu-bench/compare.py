@@ -49,6 +49,16 @@ PROGRAMS = {
 }
 
 
+# What ours is asked for: arguments, environment, and the works that it makes a difference in.
+MIXED = ["--set", "train.precision=mixed"]
+OURS = {
+    "ours": {},
+    "ours, mixed": {"arguments": MIXED, "works": ["step"]},
+    "ours, own kernels": {"environment": {"GHOSTNET_GPU_KERNELS": "on"}, "works": ["step"]},
+    "ours, own kernels, mixed": {"arguments": MIXED, "environment": {"GHOSTNET_GPU_KERNELS": "on"}, "works": ["step"]},
+}
+
+
 def torch_work(args):
     import timm
     import torch
@@ -129,14 +139,15 @@ class Worker:
 class Ours:
     """Our program, started for each turn."""
 
-    def __init__(self, args, work):
+    def __init__(self, args, work, program):
+        self.environment = os.environ | program.get("environment", {})
         self.command = [args.binary, "bench", work["work"], "--device", args.device, "--format", "json"]
         for key in ["image_size", "batch_size"]:
             self.command += ["--" + key.replace("_", "-"), str(work[key])]
-        self.command += ["--seconds", str(args.seconds)]
+        self.command += ["--seconds", str(args.seconds)] + program.get("arguments", [])
 
     def turn(self):
-        done = subprocess.run(self.command, capture_output=True, text=True)
+        done = subprocess.run(self.command, capture_output=True, text=True, env=self.environment)
         if done.returncode != 0:
             sys.exit(done.stderr)
         return json.loads(done.stdout)
@@ -152,9 +163,10 @@ def is_same_card(ours, theirs):
 
 
 def compare(args, work):
-    programs = {"ours": Ours(args, work)}
-    programs |= {name: Worker(args, work, name) for name in args.programs}
-    programs = {name: program for name, program in programs.items() if name == "ours" or program.device}
+    ours = [name for name in args.ours if work["work"] in OURS[name].get("works", [work["work"]])]
+    programs = {name: Ours(args, work, OURS[name]) for name in ours}
+    workers = {name: Worker(args, work, name) for name in args.programs}
+    programs |= {name: worker for name, worker in workers.items() if worker.device}
     results, cards = {name: [] for name in programs}, {}
     for round in range(-1, args.rounds):
         for name, program in programs.items():
@@ -162,24 +174,25 @@ def compare(args, work):
             cards[name] = turn["device"]
             if round >= 0:
                 results[name].append(turn)
-        different = {card for name, card in cards.items() if name != "ours" and not is_same_card(cards["ours"], card)}
+        different = {cards[name] for name in workers if name in cards and not is_same_card(cards[ours[0]], cards[name])}
         if different and not args.different_cards:
-            sys.exit(f"ours ran on `{cards['ours']}`, PyTorch on {different}: name ours with `--device wgpu:N`, "
+            sys.exit(f"ours ran on `{cards[ours[0]]}`, PyTorch on {different}: name ours with `--device wgpu:N`, "
                      "PyTorch's with `--torch-device cuda:N`; `ghostnet devices` lists ours")
     for program in programs.values():
         program.close()
     medians = {name: [turn["median_ms"] for turn in turns] for name, turns in results.items()}
-    ours = statistics.median(medians["ours"])
-    title = f"{work['work']}, {work['image_size']} px, batch {work['batch_size']}, {cards['ours'].removeprefix('wgpu: ')}"
-    print(f"\n## {title}\n\n| program | ms | from .. to | ours is faster by |\n|---|---|---|---|")
+    title = f"{work['work']}, {work['image_size']} px, batch {work['batch_size']}, {cards[ours[0]].removeprefix('wgpu: ')}"
+    heads = "".join(f" over {name} |" for name in ours)
+    print(f"\n## {title}\n\n| program | ms | from .. to |{heads}\n|---|---|---|{'---|' * len(ours)}")
     for name, times in medians.items():
         median = statistics.median(times)
-        print(f"| {name} | {median:.2f} | {min(times):.2f} .. {max(times):.2f} | {median / ours:.2f} |", flush=True)
+        shares = "".join(f" {median / statistics.median(medians[of]):.2f} |" for of in ours)
+        print(f"| {name} | {median:.2f} | {min(times):.2f} .. {max(times):.2f} |{shares}", flush=True)
     return {"work": title, "rounds": results}
 
 
 WORKS = {
-    "step-224": {"work": "step", "image_size": 224, "batch_size": 128},
+    "step-224": {"work": "step", "image_size": 224, "batch_size": 256},
     "step-64": {"work": "step", "image_size": 64, "batch_size": 256},
     "infer-224": {"work": "infer", "image_size": 224, "batch_size": 128},
     "infer-1": {"work": "infer", "image_size": 224, "batch_size": 1},
@@ -193,6 +206,7 @@ def main():
     parser.add_argument("--torch-device", default="cuda", help="PyTorch's: `cuda`, `cuda:N`, `mps`, `xpu`")
     parser.add_argument("--different-cards", action="store_true", help="do not stop if the two are on different cards")
     parser.add_argument("--only", nargs="*", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--ours", nargs="+", choices=OURS, default=list(OURS))
     parser.add_argument("--programs", nargs="*", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--batch-size", type=int, help="in place of those of the works")
     parser.add_argument("--image-size", type=int, help="in place of those of the works")

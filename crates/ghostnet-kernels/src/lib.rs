@@ -24,7 +24,7 @@ pub use operations::{
 };
 pub use reference::Reference;
 #[cfg(feature = "cpu")]
-pub use update::{AdamW, Lion, RmspropTf, Sgd, global_norm};
+pub use update::{AdamW, Lion, RmspropTf, Sgd, global_norm, global_norm_on_device};
 
 /// Runs `work`, as it is where there are no kernels; see the feature `cpu`.
 #[cfg(not(feature = "cpu"))]

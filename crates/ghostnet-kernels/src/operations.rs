@@ -285,7 +285,7 @@ pub fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
 ///
 /// # Shapes
 /// - `x`: `[batch, channels, height, width]`
-/// - output: `[batch, channels, 1, 1]`
+/// - output: `[batch, channels, 1, 1]`, in 32 bits whatever the map has
 pub fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if crate::cpu::is_supported(&x) {

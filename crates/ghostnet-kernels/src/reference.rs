@@ -3,10 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::{DType, Tensor};
 
 use crate::operations::check_halvable;
 use crate::{
@@ -15,6 +15,9 @@ use crate::{
 };
 
 /// The operations of this crate as compositions of burn's, on any backend and with burn's gradients.
+///
+/// They follow the number format of the map that they are given: with 16-bit maps, convolutions multiply 16-bit copies of the weights,
+/// while norms, their statistics and means over images are taken in 32 bits, and gradients of parameters have the parameters' 32.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference;
 
@@ -22,20 +25,21 @@ impl Reference {
     /// See [`norm`](crate::norm).
     pub fn norm(self, x: Tensor<4>, norm: NormTensors) -> Normed {
         let NormTensors { weight, bias, running, epsilon } = norm;
-        let device = x.device();
-        match running {
+        let (device, format) = (x.device(), x.dtype());
+        let x = in_format(x, DType::F32);
+        let (output, statistics) = match running {
             Some([mean, variance]) => {
                 let (mean, variance) = (mean.to_device(&device), variance.to_device(&device));
-                Normed { output: batch_norm(x, weight, bias, mean, variance, epsilon), statistics: vec![None] }
+                (batch_norm(x, weight, bias, mean, variance, epsilon), None)
             }
             None => {
                 let [batch, _, height, width] = x.dims();
                 let result = batch_norm_train(x, weight, bias, epsilon);
                 let (mean, variance) = (result.mean.without_autodiff(), result.variance.without_autodiff());
-                let statistics = Statistics::new(mean, variance, [batch, height, width]);
-                Normed { output: result.output, statistics: vec![Some(statistics)] }
+                (result.output, Some(Statistics::new(mean, variance, [batch, height, width])))
             }
-        }
+        };
+        Normed { output: in_format(output, format), statistics: vec![statistics] }
     }
 
     /// See [`conv_norm`](crate::conv_norm).
@@ -43,6 +47,7 @@ impl Reference {
         let ConvNormTensors { weight, norm, stride, groups } = conv;
         let [.., height, width] = weight.dims();
         let options = ConvOptions::new([stride; 2], [height / 2, width / 2], [1, 1], groups);
+        let weight = in_format(weight, x.dtype());
         let normed = self.norm(conv2d(x, weight, None, options), norm);
         if activate { Normed { output: relu(normed.output), ..normed } } else { normed }
     }
@@ -82,12 +87,14 @@ impl Reference {
         let options = || ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
         let mean = self.global_average_pool(x.clone()); // [batch, channels, 1, 1]
         let squeezed = relu(conv2d(mean, reduce, Some(reduce_bias), options())); // [batch, squeezed, 1, 1]
-        x * gate.apply(conv2d(squeezed, expand, Some(expand_bias), options())) // [batch, channels, 1, 1]
+        let gate = gate.apply(conv2d(squeezed, expand, Some(expand_bias), options())); // [batch, channels, 1, 1]
+        let gate = in_format(gate, x.dtype());
+        x * gate
     }
 
     /// See [`global_average_pool`](crate::global_average_pool).
     pub fn global_average_pool(self, x: Tensor<4>) -> Tensor<4> {
-        x.mean_dim(3).mean_dim(2)
+        in_format(x, DType::F32).mean_dim(3).mean_dim(2)
     }
 
     /// See [`halve`](crate::halve).
@@ -143,6 +150,11 @@ impl Reference {
         };
         Normed { output: map + shortcut, statistics }
     }
+}
+
+/// The same values as numbers of another format, if it is another.
+pub(crate) fn in_format<const D: usize>(values: Tensor<D>, format: DType) -> Tensor<D> {
+    if values.dtype() == format { values } else { values.cast(format) }
 }
 
 /// The output of a Ghost module.

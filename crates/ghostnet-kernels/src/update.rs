@@ -1,6 +1,6 @@
 //! Optimizer updates of one parameter: several passes over memory in a tensor library, one pass here.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::reference::Reference;
 
@@ -137,6 +137,19 @@ pub fn global_norm(gradients: &[Tensor<1>]) -> f64 {
     Reference.global_norm(gradients)
 }
 
+/// The same where the gradients are, for nobody to wait for: `[1]`; `None` if there are none.
+///
+/// # Shapes
+/// - `gradients`: `[elements]` each
+pub fn global_norm_on_device(gradients: &[Tensor<1>]) -> Option<Tensor<1>> {
+    let device = gradients.first()?.device();
+    if gradients.iter().all(crate::cpu::is_supported) {
+        let norm = crate::cpu::global_norm(gradients) as f32;
+        return Some(Tensor::from_data(TensorData::from([norm]), &device));
+    }
+    Reference.global_norm_on_device(gradients)
+}
+
 impl Reference {
     /// See [`Sgd::update`].
     pub fn sgd(
@@ -220,15 +233,15 @@ impl Reference {
 
     /// See [`global_norm`](crate::global_norm).
     pub fn global_norm(self, gradients: &[Tensor<1>]) -> f64 {
-        self.norm_on_device(gradients).map_or(0.0, |norm| f64::from(norm.into_scalar::<f32>()))
+        self.global_norm_on_device(gradients).map_or(0.0, |norm| f64::from(norm.into_scalar::<f32>()))
     }
 
-    /// The same where the gradients are, for nobody to wait for: `[1]`; `None` if there are none.
+    /// See [`global_norm_on_device`](crate::global_norm_on_device).
     ///
     /// The sum of a whole tensor is not the same every time on a GPU, where burn lets groups of threads add theirs as they come; the sum of
     /// a dimension is, and rows keep rounding small. Sums are added, not laid side by side: what a device could not compute for lack of
     /// memory carries its failure along, but not into a tensor that something else is written to later.
-    pub fn norm_on_device(self, gradients: &[Tensor<1>]) -> Option<Tensor<1>> {
+    pub fn global_norm_on_device(self, gradients: &[Tensor<1>]) -> Option<Tensor<1>> {
         const ROW: usize = 1024;
         let sum_of_squares = |gradient: &Tensor<1>| {
             let squares = gradient.clone().square();

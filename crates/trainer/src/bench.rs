@@ -10,10 +10,12 @@ use anyhow::Context;
 use burn::tensor::{Device, Distribution, Tensor};
 use ghostnet::{FoldedGhostNet, GhostBottleneck, GhostNet, GhostNetConfig};
 use ghostnet_kernels::{FoldedGhostBottleneck, LinearTensors};
-use imageset::Loader;
+use imageset::{Batch, Loader};
 use serde::Serialize;
 
+use crate::batch::{self, Normalization};
 use crate::optimizer::Optimizer;
+use crate::recipe::Precision;
 use crate::step::{MicroBatch, StepSettings, Trainee, training_device};
 
 /// Passes over the activations that a training step needs at least: each is written and read going forward; going back it is
@@ -33,6 +35,8 @@ pub struct Work {
     pub batch_size: usize,
     /// Of training, see [`training_device`].
     pub checkpoint_activations: bool,
+    /// Of training.
+    pub precision: Precision,
 }
 
 /// Times of one repetition each.
@@ -129,8 +133,10 @@ impl Work {
 
     /// Times whole training steps: forward, backward, gradient norm, update. `device` is without autodiff.
     pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> anyhow::Result<Timing> {
+        self.precision.check(device)?;
         let device = training_device(device, self.checkpoint_activations);
-        let mut trainee = Some(Trainee::new(self.network.init(&device), optimizer));
+        let trainee = Trainee::new(self.network.init(&device), optimizer).with_precision(self.precision);
+        let mut trainee = Some(trainee);
         let images = self.images(&device);
         let targets =
             Tensor::full([self.batch_size, self.network.num_classes], 1.0 / self.network.num_classes as f64, &device);
@@ -292,8 +298,13 @@ fn folded_parts(model: FoldedGhostNet) -> Vec<Part> {
     parts
 }
 
-/// Times whole epochs of a loader, batch by batch.
-pub fn loader(loader: &Loader, batch_size: usize, seconds: f64) -> anyhow::Result<Timing> {
+/// Times whole epochs of a loader, batch by batch, with what is done to each.
+pub fn loader(
+    loader: &Loader,
+    batch_size: usize,
+    seconds: f64,
+    mut work: impl FnMut(Batch) -> anyhow::Result<()>,
+) -> anyhow::Result<Timing> {
     anyhow::ensure!(loader.batches_per_epoch() > 0, "there are fewer images than one batch has: {batch_size}");
     let mut milliseconds = Vec::new();
     let start = Instant::now();
@@ -302,7 +313,9 @@ pub fn loader(loader: &Loader, batch_size: usize, seconds: f64) -> anyhow::Resul
     'epochs: for epoch in 0.. {
         let mut at = Instant::now();
         for batch in loader.epoch(epoch, 0) {
-            let len = batch?.len();
+            let batch = batch?;
+            let len = batch.len();
+            work(batch)?;
             let elapsed = at.elapsed().as_secs_f64() * 1e3;
             at = Instant::now();
             if warm > 0 {
@@ -318,6 +331,15 @@ pub fn loader(loader: &Loader, batch_size: usize, seconds: f64) -> anyhow::Resul
     // Batches come in bursts as workers finish them: only their mean says how many come in a second.
     let mean_ms = milliseconds.iter().sum::<f64>() / milliseconds.len() as f64;
     Ok(Timing { images_per_second: batch_size as f64 / mean_ms * 1e3, ..Timing::new(milliseconds, batch_size) })
+}
+
+/// Uploads a batch and waits for a step that takes this long.
+pub fn dummy_step(batch: Batch, normalization: &Normalization, step: Duration, device: &Device) -> anyhow::Result<()> {
+    let images = batch::images(batch, normalization, device);
+    device.sync().map_err(|error| anyhow::anyhow!("{error}"))?;
+    std::thread::sleep(step);
+    drop(images);
+    Ok(())
 }
 
 /// The speed of a product of two matrices of 1024 x 1024 on the device, by the kernels where they are in use.

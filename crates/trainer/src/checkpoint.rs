@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ema::{Ema, EmaRule};
 use crate::optimizer::Optimizer;
+use crate::precision::LossScale;
 use crate::run_directory::{self, sync_directory};
 use crate::schedule::Plateau;
 use crate::step::{Trainee, training_device};
@@ -76,6 +77,9 @@ pub struct Progress {
     /// What a plateau schedule has seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plateau: Option<Plateau>,
+    /// The most images in a micro-batch, where batches are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch_size: Option<usize>,
     /// What the run computes on.
     pub device: String,
 }
@@ -91,6 +95,9 @@ struct StateFile {
     epoch: u64,
     step_in_epoch: u64,
     optimizer_steps: u64,
+    /// State of the loss scale, in mixed precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<[f32; 2]>,
     progress: Progress,
     /// blake3 of the other files, by name, and of this one without its own.
     checksums: BTreeMap<String, String>,
@@ -157,6 +164,7 @@ impl Checkpoints {
                 epoch: progress.step / self.steps_per_epoch,
                 step_in_epoch: progress.step % self.steps_per_epoch,
                 optimizer_steps: trainee.optimizer.steps(),
+                loss_scale: trainee.loss_scale.as_ref().map(LossScale::state),
                 progress: progress.clone(),
                 checksums: files.iter().map(|(name, bytes)| (name.to_string(), checksum(bytes))).collect(),
             };
@@ -248,6 +256,7 @@ fn load(path: &Path, expected: &Expected, device: &Device) -> anyhow::Result<(Tr
         .load_state(state.optimizer_steps, slots, device)
         .map_err(|name| anyhow::anyhow!("`{OPTIMIZER}` holds `{name}`, which is no optimizer state"))?;
     let mut trainee = Trainee::new(model, optimizer);
+    trainee.loss_scale = state.loss_scale.map(|state| LossScale::from_state(state, device));
     if let Some(rule) = ema {
         let tensors = ModelFile::read(&path.join(EMA))?.into_tensors();
         let average = trainee.model.valid().load_state(tensors).with_context(|| format!("`{EMA}`"))?;

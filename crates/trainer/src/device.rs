@@ -14,7 +14,7 @@ use anyhow::bail;
 use burn::tensor::{Device, Tensor};
 
 use adapter::Adapters;
-pub use failure::{DeviceFailed, Failure};
+pub use failure::{DeviceFailed, Failure, is_out_of_memory};
 pub use survey::{AdapterFacts, AdapterKind, CpuFacts, Facts, Survey, SurveyedDevice};
 
 /// What the user asked for.
@@ -75,6 +75,23 @@ impl ChosenDevice {
 
     fn cpu(device: Device, name: String) -> Self {
         Self { device, name, note: None, is_gpu: false }
+    }
+
+    /// Whether it is a GPU, which does its work while the program goes on.
+    pub fn is_gpu(&self) -> bool {
+        self.is_gpu
+    }
+
+    /// An error if the same work could give other last bits from one time to the next.
+    pub fn check_deterministic(&self) -> anyhow::Result<()> {
+        if self.is_gpu && cfg!(feature = "tuned") {
+            anyhow::bail!(
+                "`train.deterministic` is on, and on `{self}` this build chooses among kernels for convolutions, products and sums by \
+                 their time, so that two runs may differ in their last bits\n\n\
+                 hint: build with `--no-default-features --features wgpu`, whose kernels are always the same, or use `--device cpu`"
+            );
+        }
+        Ok(())
     }
 
     /// Does work on the device. All that computes goes through here: when a GPU fails, its runtime panics, and that becomes an

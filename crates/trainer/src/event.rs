@@ -43,8 +43,11 @@ pub enum Event {
         learning_rate: f64,
         /// Training images per second of wall time since the last such event.
         images_per_second: f64,
-        /// The global norm of the gradient before clipping, where it was computed.
+        /// The global norm of the gradient before clipping, where it was computed and is finite.
         gradient_norm: Option<f64>,
+        /// What the loss was multiplied by, in mixed precision; half of it after a step whose gradients were too large for 16 bits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss_scale: Option<f64>,
     },
     /// The network was measured.
     Eval {
@@ -149,6 +152,7 @@ mod tests {
             learning_rate: 0.1,
             images_per_second: 512.0,
             gradient_norm: None,
+            loss_scale: None,
         };
         let json = serde_json::to_string(&event)?;
         assert_eq!(

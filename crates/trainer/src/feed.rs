@@ -15,7 +15,7 @@ use crate::step::MicroBatch;
 /// All that a step takes in.
 #[derive(Debug)]
 pub struct StepInput {
-    /// As many as the recipe accumulates.
+    /// As many as the recipe accumulates, or more where batches are cut.
     pub micro_batches: Vec<MicroBatch>,
     /// Images in them.
     pub num_images: usize,
@@ -27,6 +27,8 @@ pub struct StepInput {
 pub struct Feed<'a> {
     plan: &'a Plan,
     device: &'a Device,
+    /// The most images in a micro-batch; whole batches without it.
+    micro_batch_size: Option<usize>,
     teacher: Option<TeacherNetwork>,
     /// `[1, num_classes]`
     class_weights: Option<Tensor<2>>,
@@ -42,13 +44,13 @@ struct Open {
 
 impl<'a> Feed<'a> {
     /// Loads the teacher, if there is one; no image is read yet.
-    pub fn new(plan: &'a Plan, device: &'a Device) -> anyhow::Result<Self> {
+    pub fn new(plan: &'a Plan, device: &'a Device, micro_batch_size: Option<usize>) -> anyhow::Result<Self> {
         let teacher = plan.teacher.as_ref().map(|teacher| teacher.network(&plan.normalization, device)).transpose()?;
         let class_weights = plan.class_weights().map(|weights| {
             let num_classes = weights.len();
             Tensor::from_data(TensorData::new(weights, [1, num_classes]), device)
         });
-        Ok(Self { plan, device, teacher, class_weights, open: None })
+        Ok(Self { plan, device, micro_batch_size, teacher, class_weights, open: None })
     }
 
     /// What the step after `step` finished ones takes in. Steps in their order are cheapest.
@@ -74,11 +76,30 @@ impl<'a> Feed<'a> {
             if let Some(weights) = &self.class_weights {
                 targets = targets * weights.clone();
             }
-            let teacher = self.teacher.as_ref().map(|teacher| teacher.logits(images.clone()));
-            input.micro_batches.push(MicroBatch { images, targets, teacher });
+            for (images, targets) in self.cut(images, targets) {
+                let teacher = self.teacher.as_ref().map(|teacher| teacher.logits(images.clone()));
+                input.micro_batches.push(MicroBatch { images, targets, teacher });
+            }
         }
         self.open = Some(Open { epoch, stage, batches });
         Ok(input)
+    }
+
+    /// A batch in as few parts as are needed, each as large as another but for one image. No part is a single image, on which batch
+    /// norm cannot train: three are not cut into two.
+    fn cut(&self, images: Tensor<4>, targets: Tensor<2>) -> Vec<(Tensor<4>, Tensor<2>)> {
+        let num_images = images.dims()[0];
+        let most = self.micro_batch_size.unwrap_or(num_images).max(1);
+        let parts = num_images.div_ceil(most).min(num_images / 2);
+        if parts < 2 {
+            return vec![(images, targets)];
+        }
+        let ends = |part: usize| num_images * part / parts;
+        let part = |part: usize| {
+            let (start, length) = (ends(part), ends(part + 1) - ends(part));
+            (images.clone().narrow(0, start, length), targets.clone().narrow(0, start, length))
+        };
+        (0..parts).map(part).collect()
     }
 
     fn targets(&self, batch: &Batch) -> Tensor<2> {

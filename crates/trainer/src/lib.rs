@@ -34,6 +34,7 @@ pub mod observe;
 mod onnx_runtime;
 pub mod optimizer;
 pub mod plan;
+pub mod precision;
 pub mod predict;
 pub mod random;
 pub mod recipe;

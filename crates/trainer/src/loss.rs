@@ -32,7 +32,7 @@ impl Loss {
                     None => targets,
                 };
                 let losses = binary_cross_entropy(logits, targets);
-                if sum_classes { losses.sum_dim(1).mean() } else { losses.mean() }
+                mean(if sum_classes { losses.sum_dim(1) } else { losses.mean_dim(1) })
             }
         }
     }
@@ -75,7 +75,7 @@ impl Distillation {
     pub fn of_teacher(self, logits: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
         let own = log_softmax(logits.div_scalar(self.temperature), 1);
         let wanted = log_softmax(teacher.div_scalar(self.temperature), 1);
-        let divergence = (wanted.clone().exp() * (wanted - own)).sum_dim(1).mean();
+        let divergence = mean((wanted.clone().exp() * (wanted - own)).sum_dim(1));
         divergence.mul_scalar(self.temperature * self.temperature)
     }
 }
@@ -109,7 +109,13 @@ pub fn many_hot(label_sets: &[Vec<usize>], num_classes: usize, label_smoothing: 
 /// - `logits`, `targets`: `[batch, num_classes]`; rows of `targets` sum to one, but for the weights of their classes
 /// - output: `[1]`
 pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    (log_softmax(logits, 1) * targets).sum_dim(1).mean().neg()
+    mean((log_softmax(logits, 1) * targets).sum_dim(1)).neg()
+}
+
+/// The mean of a column, `[batch, 1]`, as `[1]`. burn's mean of a whole tensor is not the same every time on a GPU, where groups of
+/// threads add theirs as they come; that of a dimension is.
+fn mean(column: Tensor<2>) -> Tensor<1> {
+    column.mean_dim(0).reshape([1])
 }
 
 /// `−t · log σ(x) − (1 − t) · log(1 − σ(x))`, in a form that no logit makes infinite.

@@ -49,9 +49,10 @@ pub struct RangeTest {
 
 /// Takes the steps, on a network of its own that is then forgotten. `None` if `stop` said so between two steps.
 pub fn find_learning_rate(plan: &Plan, device: &Device, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<RangeTest>> {
+    plan.recipe.train.precision.check(device)?;
     let mut trainee = first_trainee(plan, device)?;
     trainee.ema = None;
-    let mut feed = Feed::new(plan, device)?;
+    let mut feed = Feed::new(plan, device, plan.recipe.train.micro_batch_size)?;
     let settings = plan.step_settings_past_head_warmup();
     let mut losses = Losses::default();
     for step in 0..STEPS {

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd, global_norm};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd, global_norm_on_device};
 
 use crate::finetune::CLASSIFIER;
 
@@ -179,6 +179,25 @@ impl Optimizer {
         }
     }
 
+    /// The new value of one parameter; or, where the device finds that the condition does not hold, the old one, with what is remembered
+    /// of the parameter as it was too. The update is counted all the same.
+    ///
+    /// # Shapes
+    /// - `condition`: `[1]`
+    pub fn update_if(&mut self, condition: Tensor<1, Bool>, parameter: Parameter<'_>, learning_rate: f64) -> Tensor<1> {
+        let (name, old) = (parameter.name, parameter.value.clone());
+        let remembered = SLOTS.map(|slot| (slot, self.slots.get(&(name.to_string(), slot)).cloned()));
+        let differs = condition.bool_not().expand(old.dims());
+        let new = self.update(parameter, learning_rate);
+        for (slot, before) in remembered {
+            if let Some(after) = self.take(name, slot) {
+                let before = before.unwrap_or_else(|| first_of(slot, &after));
+                self.put(name, slot, after.mask_where(differs.clone(), before));
+            }
+        }
+        new.mask_where(differs, old)
+    }
+
     /// An update of Adam, whose step number is filled in here.
     fn adam(&mut self, name: &str, rule: AdamW, value: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         let averages = self.take(name, FIRST_MOMENT).zip(self.take(name, SECOND_MOMENT));
@@ -239,6 +258,11 @@ impl Optimizer {
     }
 }
 
+/// What a slot holds before the first update; one that is not there yet means the same.
+fn first_of(slot: &str, like: &Tensor<1>) -> Tensor<1> {
+    if slot == SQUARE_AVERAGE { like.ones_like() } else { like.zeros_like() }
+}
+
 /// A step of LAMB along Adam's direction. As in timm, a parameter without weight decay takes Adam's own step: the lengths are
 /// compared only where decay keeps them in bounds.
 fn lamb(value: Tensor<1>, direction: Tensor<1>, weight_decay: f64, learning_rate: f64) -> Tensor<1> {
@@ -246,11 +270,16 @@ fn lamb(value: Tensor<1>, direction: Tensor<1>, weight_decay: f64, learning_rate
         return value - direction.mul_scalar(learning_rate);
     }
     let direction = direction + value.clone().mul_scalar(weight_decay);
-    // Not burn's sum, whose order, and with it the last bit, is not the same every time for millions of values.
-    let length = |vector: &Tensor<1>| global_norm(std::slice::from_ref(vector));
-    let (value_length, direction_length) = (length(&value), length(&direction));
-    let trust = if value_length > 0.0 && direction_length > 0.0 { value_length / direction_length } else { 1.0 };
-    value - direction.mul_scalar(learning_rate * trust)
+    let [value_length, direction_length] = [&value, &direction].map(length);
+    let is_zero = (value_length.clone() * direction_length.clone()).equal_scalar(0.0);
+    let trust = (value_length / direction_length).mask_fill(is_zero, 1.0);
+    value - direction * trust.mul_scalar(learning_rate)
+}
+
+/// The Euclidean length, `[1]`, where the vector is. Not burn's sum, whose order, and with it the last bit, is not the same every
+/// time for millions of values.
+fn length(vector: &Tensor<1>) -> Tensor<1> {
+    global_norm_on_device(std::slice::from_ref(vector)).unwrap_or_else(|| unreachable!("there is a vector"))
 }
 
 /// A matrix with singular values near to one in place of its own: five steps of Newton and Schulz's iteration with the coefficients of
@@ -264,9 +293,9 @@ fn orthogonal(matrix: Tensor<2>) -> Tensor<2> {
     const STEPS: usize = 5;
     const LEAST_LENGTH: f64 = 1e-7;
     let [rows, columns] = matrix.dims();
-    let length = global_norm(&[matrix.clone().flatten(0, 1)]).max(LEAST_LENGTH);
+    let length = length(&matrix.clone().flatten(0, 1)).clamp_min(LEAST_LENGTH).reshape([1, 1]);
     let is_tall = rows > columns;
-    let mut x = if is_tall { matrix.transpose() } else { matrix }.div_scalar(length);
+    let mut x = if is_tall { matrix.transpose() } else { matrix } / length;
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..STEPS {
         let gram = x.clone().matmul(x.clone().transpose());

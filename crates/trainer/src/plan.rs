@@ -226,9 +226,9 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
     }
     check_threshold(recipe, data)?;
     check_labels(recipe, data)?;
-    if batch_size < 2 {
-        let message = "`data.batch_size` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more";
-        return Err(Unfit(message.to_string()));
+    let sizes = [("data.batch_size", Some(batch_size)), ("train.micro_batch_size", recipe.train.micro_batch_size)];
+    if let Some((key, _)) = sizes.into_iter().find(|(_, size)| size.is_some_and(|size| size < 2)) {
+        return Err(Unfit(format!("`{key}` is 1, and batch norm cannot train on one image\n\nhint: use 2 or more")));
     }
     if batch_size > num_images {
         return Err(Unfit(format!(

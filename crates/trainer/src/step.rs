@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Bool, Device, Gradients, Tensor, Transaction};
 use ghostnet::{FoldedGhostNet, GhostNet, parameter_names};
-use ghostnet_kernels::{Reference, global_norm, in_thread_pool};
+use ghostnet_kernels::{global_norm, global_norm_on_device, in_thread_pool};
 
 use crate::ema::{Ema, EmaRule};
 use crate::finetune::{CLASSIFIER, stages_to_head};
 use crate::loss::{Distillation, Loss};
 use crate::optimizer::{Optimizer, Parameter};
+use crate::precision::LossScale;
+use crate::recipe::Precision;
 
 /// Images and soft targets on the device.
 #[derive(Debug, Clone)]
@@ -64,39 +66,49 @@ pub fn training_device(device: &Device, checkpoint_activations: bool) -> Device 
     if checkpoint_activations { device.gradient_checkpointing() } else { device }
 }
 
-/// What a step measured, on the CPU at once, and elsewhere when somebody waits for it.
+/// What a step measured, known at once or when somebody waits for it.
 #[derive(Debug, Clone)]
 pub enum Measured {
     /// Known.
     Known(StepReport),
-    /// Loss and gradient norm on the device, `[2]`.
-    OnDevice(Box<Tensor<1>>),
+    /// On the device.
+    OnDevice(Box<OnDevice>),
+}
+
+/// What a step measured, where it was measured; `[1]` each.
+#[derive(Debug, Clone)]
+pub struct OnDevice {
+    loss: Tensor<1>,
+    gradient_norm: Tensor<1>,
+    loss_scale: Option<Tensor<1>>,
 }
 
 impl Measured {
     /// Waits for the device once for all of them.
     ///
     /// # Errors
-    /// The position of the first that is not finite, and what it was.
+    /// The position of the first step that failed, and how.
     pub fn read_all(measured: Vec<Self>) -> Result<Vec<StepReport>, (usize, NonFinite)> {
-        let on_device = measured.iter().filter_map(|measured| match measured {
-            Self::OnDevice(values) => Some((**values).clone()),
-            Self::Known(_) => None,
-        });
-        let on_device: Vec<Tensor<1>> = on_device.collect();
-        let values: Vec<f32> = match on_device.is_empty() {
-            true => Vec::new(),
-            false => Tensor::cat(on_device, 0).into_data().iter().collect(),
-        };
-        let mut read = values
-            .as_chunks()
-            .0
-            .iter()
-            .map(|[loss, norm]| StepReport { loss: f64::from(*loss), gradient_norm: f64::from(*norm) });
+        // Not joined to one tensor: what a device could not compute for lack of memory must be heard of in each.
+        let mut transaction = Transaction::default();
+        for measured in &measured {
+            if let Self::OnDevice(values) = measured {
+                let OnDevice { loss, gradient_norm, loss_scale } = (**values).clone();
+                for value in [loss, gradient_norm].into_iter().chain(loss_scale) {
+                    transaction = transaction.register(value);
+                }
+            }
+        }
+        let mut values = transaction.execute().into_iter();
+        let mut next = || values.next().and_then(|data| data.iter::<f64>().next()).unwrap_or(f64::NAN);
         let reports = measured.into_iter().enumerate().map(|(at, measured)| {
             let report = match measured {
                 Self::Known(report) => report,
-                Self::OnDevice(_) => read.next().unwrap_or(StepReport { loss: f64::NAN, gradient_norm: f64::NAN }),
+                Self::OnDevice(values) => StepReport {
+                    loss: next(),
+                    gradient_norm: next(),
+                    loss_scale: values.loss_scale.is_some().then(&mut next),
+                },
             };
             report.checked().map_err(|error| (at, error))
         });
@@ -105,8 +117,10 @@ impl Measured {
 
     /// Waits for the device.
     pub fn read(self) -> Result<StepReport, NonFinite> {
-        let reports = Self::read_all(vec![self]).map_err(|(_, error)| error)?;
-        reports.into_iter().next().unwrap_or(StepReport { loss: f64::NAN, gradient_norm: f64::NAN }).checked()
+        match Self::read_all(vec![self]).map_err(|(_, error)| error)?.as_slice() {
+            [report] => Ok(*report),
+            _ => unreachable!("a report for each step"),
+        }
     }
 
     /// Whether there is nothing to wait for.
@@ -122,11 +136,23 @@ pub struct StepReport {
     pub loss: f64,
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
+    /// In mixed precision, what the loss was multiplied by.
+    pub loss_scale: Option<f64>,
 }
 
 impl StepReport {
+    /// Whether the gradients were out of the range of 16 bits, so that the weights stayed as they were.
+    pub fn was_skipped(self) -> bool {
+        self.loss_scale.is_some() && !self.gradient_norm.is_finite()
+    }
+
     fn checked(self) -> Result<Self, NonFinite> {
-        if self.loss.is_finite() && self.gradient_norm.is_finite() { Ok(self) } else { Err(NonFinite(self)) }
+        let may_be_skipped = self.loss_scale.is_some_and(|scale| scale > LossScale::LEAST);
+        if self.loss.is_finite() && (self.gradient_norm.is_finite() || may_be_skipped) {
+            Ok(self)
+        } else {
+            Err(NonFinite(self))
+        }
     }
 }
 
@@ -144,6 +170,8 @@ pub struct Trainee {
     pub optimizer: Optimizer,
     /// The average of the weights, if there is one.
     pub ema: Option<Ema>,
+    /// In mixed precision.
+    pub loss_scale: Option<LossScale>,
     names: BTreeMap<ParamId, String>,
     frozen_stages: usize,
 }
@@ -171,13 +199,24 @@ impl Trainee {
     /// Pairs a network with its optimizer.
     pub fn new(model: GhostNet, optimizer: Optimizer) -> Self {
         let names = parameter_names(&model).into_iter().collect();
-        Self { model, optimizer, ema: None, names, frozen_stages: 0 }
+        Self { model, optimizer, ema: None, loss_scale: None, names, frozen_stages: 0 }
     }
 
     /// The same with an average of the weights that starts here.
     pub fn with_ema(mut self, rule: Option<EmaRule>) -> Self {
         self.ema = rule.map(|rule| Ema::new(self.model.valid(), rule));
         self
+    }
+
+    /// The same in another precision than 32 bits, if it is another.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        let device = self.device().inner();
+        self.loss_scale = (precision == Precision::Mixed).then(|| LossScale::new(&device));
+        self
+    }
+
+    fn device(&self) -> Device {
+        self.model.classifier.weight.val().device()
     }
 
     /// The network as it is now, for evaluation. The training network itself must not be evaluated: that would move its running
@@ -188,19 +227,22 @@ impl Trainee {
 
     /// One update from the mean gradient over all images.
     ///
-    /// On the CPU, a loss or gradients that are not finite are an error, and the weights have not been touched. Elsewhere the device
-    /// is not waited for: whoever reads what was measured hears of it then, and the weights are lost from that step on.
+    /// On the CPU in 32 bits, a loss or gradients that are not finite are an error, and the weights have not been touched. Otherwise the
+    /// device is not waited for: whoever reads what was measured hears of it then, and the weights are lost from that step on; but for
+    /// gradients that are too large for 16 bits, see [`LossScale`].
     pub fn step(mut self, batches: Vec<MicroBatch>, settings: StepSettings) -> Result<(Self, Measured), NonFinite> {
         if self.frozen_stages != settings.frozen_stages {
             self.model = self.model.freeze_stages(settings.frozen_stages);
             self.frozen_stages = settings.frozen_stages;
         }
         let mut gradients = GradientSum::default();
-        let device = self.model.classifier.weight.val().device();
-        let is_cpu = device.clone().inner() == Device::flex();
+        let device = self.device();
+        let precision = if self.loss_scale.is_some() { Precision::Mixed } else { Precision::F32 };
         let mut losses: Vec<Tensor<1>> = Vec::with_capacity(batches.len());
-        let num_batches = batches.len() as f64;
+        let num_images: usize = batches.iter().map(|batch| batch.images.dims()[0]).sum();
         for MicroBatch { images, targets, teacher } in batches {
+            let batch_size = images.dims()[0];
+            let images = if images.dtype() == precision.format() { images } else { images.cast(precision.format()) };
             let logits = self.model.forward(images);
             let loss = match teacher {
                 None => settings.loss.of(logits, targets),
@@ -209,27 +251,43 @@ impl Trainee {
                     settings.distillation.add(of_labels, logits, teacher)
                 }
             };
-            let loss = loss.div_scalar(num_batches);
+            let loss = loss.div_scalar(num_images as f64 / batch_size as f64);
             losses.push(loss.clone().without_autodiff());
+            let loss = match &self.loss_scale {
+                Some(scale) => loss * scale.value(),
+                None => loss,
+            };
             gradients.add(&self.model, loss.backward());
         }
-        let measured = if is_cpu {
+        let mut is_finite = None;
+        let measured = if device.clone().inner() == Device::flex() && self.loss_scale.is_none() {
             let loss = losses.into_iter().map(|loss| f64::from(loss.into_scalar::<f32>())).sum();
-            let report = StepReport { loss, gradient_norm: gradients.norm() }.checked()?;
+            let report = StepReport { loss, gradient_norm: gradients.norm(), loss_scale: None }.checked()?;
             if let Some(max_norm) = settings.clip_norm {
                 gradients.scale(clip_factor(report.gradient_norm, max_norm));
             }
             Measured::Known(report)
         } else {
-            let loss = Tensor::cat(losses, 0).sum();
-            let norm = gradients.norm_on_device().unwrap_or_else(|| loss.zeros_like());
-            if let Some(max_norm) = settings.clip_norm {
-                gradients.clip_on_device(norm.clone(), max_norm);
+            let loss_scale = self.loss_scale.as_ref().map(LossScale::value);
+            if let Some(scale) = &loss_scale {
+                gradients.multiply(scale.clone().recip());
             }
-            Measured::OnDevice(Box::new(Tensor::cat(vec![loss, norm], 0)))
+            let gradient_norm =
+                gradients.norm_on_device().unwrap_or_else(|| Tensor::zeros([1], &device.clone().inner()));
+            if let Some(max_norm) = settings.clip_norm {
+                gradients.clip_on_device(gradient_norm.clone(), max_norm);
+            }
+            if let Some(scale) = self.loss_scale.take() {
+                let finite = gradient_norm.clone().is_finite();
+                self.loss_scale = Some(scale.after(finite.clone()));
+                is_finite = Some(finite);
+            }
+            let loss = losses.into_iter().reduce(|sum, loss| sum + loss);
+            let loss = loss.unwrap_or_else(|| Tensor::zeros([1], &device.clone().inner()));
+            Measured::OnDevice(Box::new(OnDevice { loss, gradient_norm, loss_scale }))
         };
         self.optimizer.begin_step();
-        let mut update = Update { gradients, names: &self.names, optimizer: &mut self.optimizer, settings };
+        let mut update = Update { gradients, names: &self.names, optimizer: &mut self.optimizer, settings, is_finite };
         // Handing each of the many small parameters over to the pool takes longer than their updates.
         self.model = in_thread_pool(&device, || self.model.map(&mut update));
         if let Some(ema) = &mut self.ema {
@@ -284,12 +342,16 @@ impl GradientSum {
     }
 
     fn norm_on_device(&self) -> Option<Tensor<1>> {
-        Reference.norm_on_device(&self.in_order())
+        global_norm_on_device(&self.in_order())
     }
 
     /// [`clip_factor`] where the gradients are; a factor of 1 changes nothing.
     fn clip_on_device(&mut self, norm: Tensor<1>, max_norm: f64) {
-        let factor = norm.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+        self.multiply(norm.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0));
+    }
+
+    /// Times a number on the device, `[1]`.
+    fn multiply(&mut self, factor: Tensor<1>) {
         for gradient in self.by_parameter.values_mut() {
             *gradient = gradient.clone() * factor.clone();
         }
@@ -310,6 +372,8 @@ struct Update<'a> {
     names: &'a BTreeMap<ParamId, String>,
     optimizer: &'a mut Optimizer,
     settings: StepSettings,
+    /// Whether the gradients are finite, `[1]`, where the update depends on it.
+    is_finite: Option<Tensor<1, Bool>>,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -336,7 +400,11 @@ impl ModuleMapper for Update<'_> {
             };
             let parameter = Parameter { name, value, gradient, outputs };
             let share = layer_decay.powi(stages_to_head(name) as i32);
-            let value = self.optimizer.update(parameter, learning_rate * share);
+            let learning_rate = learning_rate * share;
+            let value = match &self.is_finite {
+                None => self.optimizer.update(parameter, learning_rate),
+                Some(is_finite) => self.optimizer.update_if(is_finite.clone(), parameter, learning_rate),
+            };
             value.reshape(shape).autodiff().with_gradient_checkpointing_strategy(strategy).require_grad()
         })
     }

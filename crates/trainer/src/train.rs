@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use imageset::LoaderError;
 
 use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
-use crate::device::ChosenDevice;
+use crate::device::{self, ChosenDevice};
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{EMA_SUFFIX, Event, FinishReason};
 use crate::feed::{Feed, StepInput};
@@ -47,17 +47,59 @@ pub struct Surroundings<'a> {
 }
 
 /// Runs a plan to its end, or from its last checkpoint to its end.
-pub fn train(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
-    let device = surroundings.device;
-    device.run(|| run(plan, surroundings))
+///
+/// Where a GPU has not the memory for a batch, the run goes back to its last checkpoint and on with half as many images at a time, and
+/// so again, down to [two](FEWEST_IMAGES).
+pub fn train(plan: &Plan, mut surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
+    let (device, output) = (surroundings.device, surroundings.output);
+    plan.recipe.train.precision.check(&device.device)?;
+    if plan.recipe.train.deterministic {
+        device.check_deterministic()?;
+    }
+    let mut cut = Cut::default();
+    loop {
+        let error = match device.run(|| run(plan, &mut surroundings, &mut cut)) {
+            Err(error) if device::is_out_of_memory(&error) => error,
+            ended => return ended,
+        };
+        let images = cut.used.unwrap_or(usize::MAX).min(plan.recipe.data.batch_size);
+        let fewer = images.div_ceil(2);
+        if fewer < FEWEST_IMAGES || fewer == images {
+            return Err(error);
+        }
+        output.line(&format!(
+            "warning: {images} images at a time are too many for the memory of `{device}`: the run goes on from its last checkpoint with \
+             {fewer}, which norms then see at a time; `--set train.micro_batch_size={fewer}` asks for that from the start"
+        ));
+        cut = Cut { forced: Some(fewer), used: None };
+        device.device.memory_cleanup();
+    }
 }
 
-fn run(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
+/// Batch norm needs more than one.
+const FEWEST_IMAGES: usize = 2;
+
+/// Into how many images at a time batches are cut.
+#[derive(Debug, Default)]
+struct Cut {
+    /// Since the device has no memory for more.
+    forced: Option<usize>,
+    /// What that, the checkpoint or the recipe came to.
+    used: Option<usize>,
+}
+
+fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, cut: &mut Cut) -> anyhow::Result<Outcome> {
+    let device = surroundings.device;
     let Some((mut run, mut trainee)) = Run::begin(plan, surroundings)? else {
         return Ok(Outcome::AlreadyCompleted);
     };
-    let mut feed = Feed::new(plan, run.device)?;
+    if let Some(forced) = cut.forced {
+        run.progress.micro_batch_size = Some(forced);
+    }
+    cut.used = run.progress.micro_batch_size;
+    let mut feed = Feed::new(plan, run.device, cut.used)?;
     run.tell(run.start_event())?;
+    let mut has_kernels = !device.is_gpu();
     loop {
         if let Some(outcome) = run.end_step(&trainee)? {
             return Ok(outcome);
@@ -66,6 +108,13 @@ fn run(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
             Ok(input) => run.fed(input),
             Err(error) => return run.stop_at_error(&trainee, error),
         };
+        let began = Instant::now();
+        if !has_kernels {
+            run.console.note(match cfg!(feature = "tuned") {
+                true => "tuning kernels: the first step tries several of each and keeps the quickest",
+                false => "compiling kernels: the first step takes longer",
+            });
+        }
         let decays = run.progress.plateau.map_or(0, |plateau| plateau.decays);
         let settings = plan.step_settings(run.progress.step, decays);
         match trainee.step(micro_batches, settings) {
@@ -73,6 +122,9 @@ fn run(plan: &Plan, surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
                 trainee = stepped;
                 run.progress.step += 1;
                 run.stepped(measured, settings.learning_rate)?;
+                if !std::mem::replace(&mut has_kernels, true) {
+                    run.kernels_are_ready(began)?;
+                }
             }
             Err(error) => {
                 let failed = run.progress.step + 1;
@@ -87,7 +139,7 @@ struct Run<'a> {
     plan: &'a Plan,
     device: &'a Device,
     interrupt: &'a Interrupt,
-    console: ConsoleObserver,
+    console: &'a mut ConsoleObserver,
     metrics: JsonlObserver,
     tensorboard: TensorBoardObserver,
     checkpoints: Checkpoints,
@@ -101,13 +153,13 @@ struct Run<'a> {
     counted_images: usize,
     /// What steps measured that nobody has waited for yet, up to the present one.
     measured: Vec<Measured>,
-    /// Gradient norm of the last step that was read.
-    gradient_norm: f64,
+    /// Of the last step that was read.
+    report: Option<StepReport>,
 }
 
 impl<'a> Run<'a> {
     /// Resumes the newest checkpoint, or starts from scratch. `None` if that checkpoint is the end of the run.
-    fn begin(plan: &'a Plan, surroundings: Surroundings<'a>) -> anyhow::Result<Option<(Self, Trainee)>> {
+    fn begin(plan: &'a Plan, surroundings: &'a mut Surroundings<'_>) -> anyhow::Result<Option<(Self, Trainee)>> {
         let Surroundings { directory, device, console, output, interrupt } = surroundings;
         let checkpoints = Checkpoints::new(directory.checkpoints(), plan.recipe.checkpoint.keep, plan.steps_per_epoch);
         let resumed = {
@@ -185,7 +237,7 @@ impl<'a> Run<'a> {
             counting_since: Instant::now(),
             counted_images: 0,
             measured: Vec::new(),
-            gradient_norm: 0.0,
+            report: None,
         };
         Ok(Some((run, trainee)))
     }
@@ -237,11 +289,20 @@ impl<'a> Run<'a> {
             loss: self.progress.loss_sum / self.progress.loss_steps as f64,
             learning_rate,
             images_per_second: self.counted_images as f64 / seconds,
-            gradient_norm: Some(self.gradient_norm),
+            gradient_norm: self.report.map(|report| report.gradient_norm).filter(|norm| norm.is_finite()),
+            loss_scale: self.report.and_then(|report| report.loss_scale),
         };
         self.progress.loss_sum = 0.0;
         self.progress.loss_steps = 0;
         self.tell(event)?;
+        self.restart_clock();
+        Ok(())
+    }
+
+    /// After the first step on a GPU, which is waited for once: what kernels took that were not there yet is no time of training.
+    fn kernels_are_ready(&mut self, began: Instant) -> anyhow::Result<()> {
+        self.settle()?;
+        self.console.note(&format!("kernels are ready after {:.0} s", began.elapsed().as_secs_f64()));
         self.restart_clock();
         Ok(())
     }
@@ -253,10 +314,10 @@ impl<'a> Run<'a> {
         let first = self.progress.step + 1 - measured.len() as u64;
         match Measured::read_all(measured) {
             Ok(reports) => {
-                for StepReport { loss, gradient_norm } in reports {
-                    self.progress.loss_sum += loss;
+                for report in reports {
+                    self.progress.loss_sum += report.loss;
                     self.progress.loss_steps += 1;
-                    self.gradient_norm = gradient_norm;
+                    self.report = Some(report);
                 }
                 Ok(())
             }
@@ -448,7 +509,7 @@ pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trai
         None if plan.recipe.finetune.is_some() => bail!("the weights to start from are gone"),
         None => fresh,
     };
-    Ok(Trainee::new(model, plan.optimizer()).with_ema(plan.ema()))
+    Ok(Trainee::new(model, plan.optimizer()).with_ema(plan.ema()).with_precision(plan.recipe.train.precision))
 }
 
 fn weights_fingerprint(plan: &Plan) -> Option<String> {
@@ -475,6 +536,7 @@ fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Prog
         data_fingerprint,
         weights_fingerprint: weights_fingerprint(plan),
         teacher_fingerprint: teacher_fingerprint(plan),
+        micro_batch_size: plan.recipe.train.micro_batch_size,
         plateau: None,
         device,
     }

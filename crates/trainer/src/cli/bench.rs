@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueHint};
@@ -11,10 +12,11 @@ use imageset::Transform;
 use serde::Serialize;
 
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, locate, tell_notes};
+use crate::batch::Normalization;
 use crate::bench::{self, Floors, LayerTiming, Timing, Work};
 use crate::model_source::OpenedModel;
 use crate::observe::Output;
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Precision, Recipe};
 use crate::weights::ModelCard;
 use crate::{device, plan};
 
@@ -80,6 +82,11 @@ pub(super) struct LoaderArgs {
     /// Threads that decode; 0 decodes in the main thread [default: the recipe's, or one for each core up to 8]
     #[arg(long)]
     workers: Option<u16>,
+    /// Feed a device too, whose steps take this many milliseconds: is the loader as fast as it is alone?
+    #[arg(long, value_name = "MILLISECONDS")]
+    step_ms: Option<f64>,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -95,6 +102,7 @@ struct NetworkReport {
     width: f64,
     image_size: usize,
     batch_size: usize,
+    precision: Precision,
     #[serde(flatten)]
     timing: Timing,
     peak_memory_bytes: Option<u64>,
@@ -113,7 +121,19 @@ struct LoaderReport {
     batch_size: usize,
     #[serde(flatten)]
     timing: Timing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fed: Option<FedReport>,
     peak_memory_bytes: Option<u64>,
+}
+
+/// A loader that feeds a device.
+#[derive(Debug, Serialize)]
+struct FedReport {
+    device: String,
+    step_ms: f64,
+    images_per_second: f64,
+    /// Of what the loader does alone.
+    share: f64,
 }
 
 pub(super) fn run(command: BenchCommand, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
@@ -174,6 +194,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
         image_size: recipe.data.image_size as usize,
         batch_size: recipe.data.batch_size,
         checkpoint_activations: recipe.train.checkpoint_activations,
+        precision: recipe.train.precision,
     };
     let layers = work.network.layers(work.image_size, work.image_size);
     let least = work.network.least_image_side();
@@ -203,6 +224,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
             width: recipe.model.width,
             image_size: work.image_size,
             batch_size: work.batch_size,
+            precision: if training { work.precision } else { Precision::F32 },
             timing,
             peak_memory_bytes,
             floors: work.floors(&chosen.device, training),
@@ -214,6 +236,9 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
 }
 
 fn loader(args: &LoaderArgs) -> anyhow::Result<()> {
+    if let Some(step_ms) = args.step_ms.filter(|step_ms| !(0.0..=60_000.0).contains(step_ms)) {
+        return Err(UsageError(format!("`--step-ms` is {step_ms}, and must be between 0 and 60000")).into());
+    }
     let mut recipe = args.work.recipe()?;
     if args.workers.is_some() {
         recipe.data.workers = args.workers.map(usize::from);
@@ -221,22 +246,47 @@ fn loader(args: &LoaderArgs) -> anyhow::Result<()> {
     let data = plan::open_data(&mut recipe, args.data.data.clone())?;
     let workers = plan::workers(&recipe);
     let loader = plan::training_loader(&recipe, data.train)?;
+    let (batch_size, seconds) = (recipe.data.batch_size, args.work.seconds);
+    let timing = bench::loader(&loader, batch_size, seconds, |_| Ok(()))?;
+    let fed = match args.step_ms {
+        Some(step_ms) => {
+            let chosen = device::choose(args.device.device)?;
+            let (normalization, step) = (
+                Normalization { mean: recipe.data.mean, std: recipe.data.std },
+                Duration::from_secs_f64(step_ms / 1e3),
+            );
+            let work = |batch| bench::dummy_step(batch, &normalization, step, &chosen.device);
+            let fed = chosen.run(|| bench::loader(&loader, batch_size, seconds, work))?;
+            let (images_per_second, share) = (fed.images_per_second, fed.images_per_second / timing.images_per_second);
+            Some(FedReport { device: chosen.name.clone(), step_ms, images_per_second, share })
+        }
+        None => None,
+    };
     let report = LoaderReport {
         work: "loader",
         data: data.description,
         workers,
         image_size: recipe.data.image_size,
-        batch_size: recipe.data.batch_size,
-        timing: bench::loader(&loader, recipe.data.batch_size, args.work.seconds)?,
+        batch_size,
+        timing,
+        fed,
         peak_memory_bytes: bench::peak_memory_bytes(),
     };
     args.format.print(&report, |report| {
-        let LoaderReport { data, workers, image_size, batch_size, timing, .. } = report;
+        let LoaderReport { data, workers, image_size, batch_size, timing, fed, .. } = report;
         let Timing { images_per_second, repetitions, .. } = timing;
-        format!(
+        let mut text = format!(
             "{images_per_second:.0} images/s: {data}, {image_size} x {image_size} pixels, {workers} workers; mean of \
              {repetitions} batches of {batch_size}"
-        )
+        );
+        if let Some(FedReport { device, step_ms, images_per_second, share }) = fed {
+            let share = share * 100.0;
+            let _ = write!(
+                text,
+                "\n{images_per_second:.0} images/s, {share:.0} % of that, into steps of {step_ms} ms on {device}"
+            );
+        }
+        text
     })
 }
 
@@ -246,11 +296,12 @@ fn network_text(report: &NetworkReport) -> String {
     let mut text = format!(
         "{}: {median_ms:.1} ms (quickest {min_ms:.1}, quartiles {spread_ms:.1} apart, {repetitions} repetitions), \
          {images_per_second:.1} images/s\n\
-         {} {}x, {} images of {size} x {size} pixels, {}, kernels {}, {} threads",
+         {} {}x, {} images of {size} x {size} pixels, {}, {}, kernels {}, {} threads",
         report.work,
         report.variant.title(),
         report.width,
         report.batch_size,
+        report.precision,
         report.device,
         report.kernels,
         report.threads,

@@ -126,7 +126,13 @@ impl Adapters {
             .init()
             .map_err(|error| anyhow::anyhow!("{error}"))
             .with_context(|| format!("cannot open `wgpu:{index}`, {name}"))?;
-        Ok(ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")))
+        let note = name.starts_with("llvmpipe").then(|| {
+            format!(
+                "warning: {name} is for trying things out: it ends every loop of a kernel after 65,536 rounds, so gradients over more \
+                 pixels than that, all images of a batch together, are wrong"
+            )
+        });
+        Ok(ChosenDevice { note, ..ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")) })
     }
 
     /// What `auto` takes, with its number; or why there is none.

@@ -33,8 +33,8 @@ impl Failure {
     fn hint(&self) -> &'static str {
         match self {
             Self::OutOfMemory(_) => {
-                "take fewer images at a time: `--set data.batch_size=N` with `train.accumulate` in a run, `--batch-size N` \
-                 elsewhere; or smaller ones, or `--device cpu`"
+                "take fewer images at a time: `--set train.micro_batch_size=N` in a run, `--batch-size N` elsewhere; or smaller ones, \
+                 or `--device cpu`"
             }
             Self::Lost(_) => {
                 "the same command goes on from a run's last checkpoint; if it happens again, look at the driver, or take smaller \
@@ -56,6 +56,11 @@ impl Failure {
             Self::Other(cause)
         }
     }
+}
+
+/// Whether an error is that of a GPU without the memory for its work.
+pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DeviceFailed { failure: Failure::OutOfMemory(_), .. }))
 }
 
 /// Does work whose panics are a device's failures, if they come from the runtime; those from elsewhere stay panics.
@@ -99,8 +104,14 @@ pub(super) fn caught<T>(device: &str, work: impl FnOnce() -> anyhow::Result<T>) 
 const LOST: [&str; 4] = ["device is poisoned", "device was poisoned", "device was lost", "device is lost"];
 
 /// What it says when there is no room.
-const OUT_OF_MEMORY: [&str; 5] =
-    ["can't allocate buffer", "out of device memory", "out-of-memory", "Out of Memory", "Not enough memory"];
+const OUT_OF_MEMORY: [&str; 6] = [
+    "can't allocate buffer",
+    "the reservation behind it failed",
+    "out of device memory",
+    "out-of-memory",
+    "Out of Memory",
+    "Not enough memory",
+];
 
 /// Where panics come from that are a device's.
 const RUNTIME: [&str; 4] = ["/burn-", "/cubecl-", "/cubek-", "/wgpu-"];
@@ -118,7 +129,7 @@ fn account(panic: &PanicHookInfo<'_>) -> Option<String> {
 /// What went wrong first, by an account: the last in its chain of causes, or all that it says.
 fn cause(account: &str) -> String {
     const CAUSED_BY: &str = "Caused by:";
-    const READING: &str = "instead to catch the error at runtime: ";
+    const READING: &str = "error at runtime: ";
     let from = account.rfind(CAUSED_BY).map_or(account, |place| &account[place + CAUSED_BY.len()..]);
     let mut lines = from.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines.next().unwrap_or_default();
@@ -142,6 +153,8 @@ mod tests {
         assert_eq!(Failure::of(account), Failure::OutOfMemory("can't allocate buffer of size: 269746176".to_string()));
         let account = "The device is poisoned\nCaused by:\n  Unknown: the driver was reset\nBacktrace:\n";
         assert_eq!(Failure::of(account), Failure::Lost("Unknown: the driver was reset".to_string()));
+        let account = "Caused by:\n  couldn't find resource for that handle: memory 5 was never allocated: the reservation behind it failed";
+        assert!(matches!(Failure::of(account), Failure::OutOfMemory(_)));
         let account = "wgpu error: Validation Error\n\nIn a call";
         assert_eq!(Failure::of(account), Failure::Other("wgpu error: Validation Error".to_string()));
     }

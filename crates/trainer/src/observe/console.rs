@@ -76,6 +76,13 @@ impl ConsoleObserver {
         }
     }
 
+    /// Tells something that is no event.
+    pub fn note(&self, note: &str) {
+        if !self.quiet {
+            self.output.line(note);
+        }
+    }
+
     fn row(&mut self, row: &Row<'_>) {
         if self.rows.is_multiple_of(ROWS_PER_HEADER) {
             let names = ["epoch", "step", "loss", "top-1", "top-5", "lr", "img/s", "time"].map(str::to_owned);
@@ -304,6 +311,7 @@ mod tests {
             learning_rate: 0.3912,
             images_per_second: 3912.4,
             gradient_norm: None,
+            loss_scale: None,
         }
     }
 

@@ -105,6 +105,7 @@ mod tests {
             learning_rate: 0.1,
             images_per_second: 100.0,
             gradient_norm: Some(2.0),
+            loss_scale: None,
         }
     }
 

@@ -101,13 +101,14 @@ impl Record {
 impl Observer for TensorBoardObserver {
     fn observe(&mut self, event: &Event) -> io::Result<()> {
         match event {
-            Event::Step { step, loss, learning_rate, images_per_second, gradient_norm, .. } => {
+            Event::Step { step, loss, learning_rate, images_per_second, gradient_norm, loss_scale, .. } => {
                 let mut scalars = vec![
                     ("train/loss".to_owned(), *loss),
                     ("train/learning_rate".to_owned(), *learning_rate),
                     ("train/images_per_second".to_owned(), *images_per_second),
                 ];
                 scalars.extend(gradient_norm.map(|norm| ("train/gradient_norm".to_owned(), norm)));
+                scalars.extend(loss_scale.map(|scale| ("train/loss_scale".to_owned(), scale)));
                 self.scalars(*step, scalars)
             }
             Event::Eval { step, split, loss, top1, top5, mean_average_precision, .. } => {
@@ -192,6 +193,7 @@ mod tests {
             learning_rate: 0.0,
             images_per_second: 100.0,
             gradient_norm: Some(1.5),
+            loss_scale: None,
         }
     }
 

@@ -80,7 +80,8 @@ impl Plan {
             learning_rates: self.learning_rates(),
             memory_bytes: PROGRAM_BYTES
                 + parameters * bytes_per_parameter
-                + ((recipe.data.batch_size * outputs) as f64 * bytes_per_output) as usize,
+                + ((recipe.train.micro_batch_size.unwrap_or(usize::MAX).min(recipe.data.batch_size) * outputs) as f64
+                    * bytes_per_output) as usize,
             recipe_hash: recipe.hash(),
         }
     }

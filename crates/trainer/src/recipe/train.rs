@@ -48,6 +48,10 @@ pub struct Train {
     /// Batches whose gradients are averaged into one step.
     #[serde(default = "default::accumulate")]
     pub accumulate: usize,
+    /// The most images of a batch that go through the network at once: a larger batch is cut into equal parts, whose gradients are
+    /// averaged; norms see a part at a time. Whole batches if absent, but for GPUs without the memory for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_size: Option<usize>,
     /// Gradients of a larger global norm are scaled down to it. Off if absent.
     pub clip_norm: Option<f64>,
     /// Adaptive gradient clipping, arXiv:2102.06171: a gradient may be this much of its parameter, output by output. Off if absent.
@@ -59,7 +63,10 @@ pub struct Train {
     /// Whether maps are made anew on the way back rather than kept: less memory, more time, the same numbers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub checkpoint_activations: bool,
-    /// The number format of weights and activations.
+    /// Whether a device is refused on which the same run could differ in its last bits from one time to the next.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deterministic: bool,
+    /// The number format: `f32`, or `mixed`, 16-bit floats in maps and products and 32-bit ones in weights, norms and the loss.
     #[serde(default = "default::precision")]
     pub precision: Precision,
     /// Steps between two step events.
@@ -125,6 +132,17 @@ pub struct Ema {
 pub enum Precision {
     /// 32-bit floating point.
     F32,
+    /// 16-bit floating point in maps and products, 32-bit in everything that adds up over a run.
+    Mixed,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Mixed => "mixed",
+        })
+    }
 }
 
 /// The defaults of the section.
@@ -196,6 +214,9 @@ impl Train {
             })?;
         }
         require(self.accumulate > 0, "train.accumulate", || "`accumulate` must be 1 or more".to_owned())?;
+        require(self.micro_batch_size != Some(0), "train.micro_batch_size", || {
+            "`micro_batch_size` must be 1 or more; leave it out to take whole batches".to_owned()
+        })?;
         require(self.clip_norm.is_none_or(|norm| norm.is_finite() && norm > 0.0), "train.clip_norm", || {
             "`clip_norm` must be finite and above 0; leave it out to switch it off".to_owned()
         })?;

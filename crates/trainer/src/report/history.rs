@@ -175,7 +175,15 @@ mod tests {
 
     fn step(epoch: f64, loss: f64) -> Event {
         let step = (epoch * 10.0) as u64;
-        Event::Step { step, epoch, loss, learning_rate: 0.1, images_per_second: 50.0, gradient_norm: None }
+        Event::Step {
+            step,
+            epoch,
+            loss,
+            learning_rate: 0.1,
+            images_per_second: 50.0,
+            gradient_norm: None,
+            loss_scale: None,
+        }
     }
 
     fn eval(epoch: f64, split: &str, top1: f64) -> Event {

@@ -1,5 +1,7 @@
 //! GPUs that are not there, too small, or lost on the way: one error that says what to do, and the last checkpoint intact.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -12,10 +14,10 @@ use trainer::interrupt::Interrupt;
 use trainer::observe::{ConsoleObserver, Output};
 use trainer::plan::{Inputs, Plan};
 use trainer::run_directory::RunDirectory;
-use trainer::train::{Surroundings, train};
+use trainer::train::{Outcome, Surroundings, train};
 
 use crate::adapter;
-use crate::scene::Scene;
+use crate::scene::{self, Scene};
 
 /// What the program writes to stderr when it fails, which must be an error and its hint and nothing else.
 fn error(output: &std::process::Output) -> String {
@@ -89,16 +91,19 @@ fn too_little_memory_is_an_error_and_leaves_the_checkpoints() {
     }
 }
 
-/// A device of our own, which can be taken away from the runtime.
-fn losable() -> Option<(ChosenDevice, burn::tensor::wgpu::wgpu::Device)> {
+/// A device of our own, which can be taken away from the runtime, and whose buffers have at most so many bytes.
+fn of_our_own(max_buffer_bytes: u64) -> Option<(ChosenDevice, burn::tensor::wgpu::wgpu::Device)> {
     adapter()?;
     let mut descriptor = InstanceDescriptor::new_without_display_handle();
     descriptor.backends = Backends::PRIMARY;
     let instance = Instance::new(descriptor);
     let adapter: Adapter = pollster::block_on(instance.enumerate_adapters(Backends::PRIMARY)).into_iter().next()?;
+    let mut limits = adapter.limits();
+    limits.max_buffer_size = limits.max_buffer_size.min(max_buffer_bytes);
+    limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(max_buffer_bytes);
     let descriptor = DeviceDescriptor {
         required_features: adapter.features() - Features::all_experimental_mask() - Features::MAPPABLE_PRIMARY_BUFFERS,
-        required_limits: adapter.limits(),
+        required_limits: limits,
         ..DeviceDescriptor::default()
     };
     let (device, queue): (_, Queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
@@ -108,19 +113,82 @@ fn losable() -> Option<(ChosenDevice, burn::tensor::wgpu::wgpu::Device)> {
     Some((ChosenDevice::gpu(burns, "wgpu: one of our own".to_string()), device))
 }
 
-#[test]
-fn a_device_that_is_lost_ends_the_run_with_an_error_and_the_run_goes_on_elsewhere() {
-    let Some((chosen, device)) = losable() else { return };
-    let scene = Scene::new();
-    // Without dropout: a batch of four, whose norms see four values, otherwise goes astray in one run of six.
-    let sets = [
-        "train.total={epochs=20}".to_string(),
-        format!("data.path={}", scene.path("photos").display()),
-        "model.dropout=0".to_string(),
-    ];
+/// The plan of the scene's recipe, with changes.
+fn plan(scene: &Scene, sets: &[&str]) -> Plan {
+    let photos = format!("data.path={}", scene.path("photos").display());
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).chain([photos]).collect();
     let text = std::fs::read_to_string(scene.path("recipe.toml")).expect("a recipe");
     let recipe = trainer::recipe::parse("recipe.toml", &text, &sets).expect("a recipe");
-    let plan = Plan::new(recipe, Inputs { data: None, weights: None, teacher: None, resumes: false }).expect("a plan");
+    Plan::new(recipe, Inputs { data: None, weights: None, teacher: None, resumes: false }).expect("a plan")
+}
+
+/// Failures in this process are heard through its one panic hook, so that only one test at a time may have some.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is written, for a test to read.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_cut_and_the_run_is_that_of_a_recipe_that_asks_for_it() {
+    let _alone = alone();
+    // 24 images make maps of 24 x 48 channels x 64 x 64 pixels x 4 bytes, 18.9 MB; with 12 it is half of that.
+    let Some((chosen, _)) = of_our_own(16 << 20) else { return };
+    let scene = Scene::new();
+    let sets = [
+        "model.width=1",
+        "model.dropout=0",
+        "data.image_size=128",
+        "data.batch_size=24",
+        "train.total={steps=1}",
+        "eval.every={steps=100}",
+    ];
+    let asks = [&sets[..], &["train.micro_batch_size=12"]].concat();
+    let [cut, asked] = [("cut", &sets[..]), ("asked", &asks)].map(|(out, sets)| {
+        let directory = RunDirectory::open(&scene.path(out), false).expect("a directory");
+        let written = Written::default();
+        let output = Output::to(written.clone());
+        let console = ConsoleObserver::with_output(output.clone(), 0, false);
+        let interrupt = Interrupt::default();
+        let surroundings =
+            Surroundings { directory: &directory, device: &chosen, console, output: &output, interrupt: &interrupt };
+        let outcome = train(&plan(&scene, sets), surroundings).expect("it fits now");
+        assert_eq!(outcome, Outcome::Completed);
+        String::from_utf8(written.0.lock().expect("no panic").clone()).expect("text")
+    });
+    assert!(
+        cut.contains("warning: 24 images at a time are too many for the memory of `wgpu: one of our own`"),
+        "{cut}"
+    );
+    assert!(cut.contains("with 12, which norms then see") && cut.contains("--set train.micro_batch_size=12"), "{cut}");
+    assert!(!asked.contains("warning"), "{asked}");
+    assert_eq!(scene.metrics("cut"), scene.metrics("asked"));
+    let [cut, asked] = ["cut", "asked"]
+        .map(|out| scene::tensors(&scene.checkpoints(out).pop().expect("a checkpoint").join("model.safetensors")));
+    assert!(cut == asked);
+}
+
+#[test]
+fn a_device_that_is_lost_ends_the_run_with_an_error_and_the_run_goes_on_elsewhere() {
+    let _alone = alone();
+    let Some((chosen, device)) = of_our_own(u64::MAX) else { return };
+    let scene = Scene::new();
+    // Without dropout: a batch of four, whose norms see four values, otherwise goes astray in one run of six.
+    let sets = ["train.total={epochs=20}", "model.dropout=0"];
+    let plan = plan(&scene, &sets);
     let directory = RunDirectory::open(&scene.path("run"), false).expect("a directory");
     let checkpoint = scene.path("run/checkpoints/step-00000004");
     let began = Instant::now();
@@ -144,7 +212,8 @@ fn a_device_that_is_lost_ends_the_run_with_an_error_and_the_run_goes_on_elsewher
     assert!(error.lines().count() <= 3, "{error}");
     drop(directory);
     let last = scene.checkpoints("run").pop().expect("a checkpoint");
-    let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect::<Vec<_>>();
+    let photos = format!("data.path={}", scene.path("photos").display());
+    let sets = sets.into_iter().chain([photos.as_str()]).flat_map(|set| ["--set", set]).collect::<Vec<_>>();
     let args = ["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu"];
     let output = scene.run(&[&args[..], &sets].concat());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

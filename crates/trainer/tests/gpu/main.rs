@@ -6,7 +6,10 @@
 #![cfg(all(feature = "wgpu", not(feature = "tuned")))]
 
 mod failures;
+#[path = "../mixed/mod.rs"]
+mod mixed;
 mod network;
+mod precision;
 mod runs;
 #[path = "../scene/mod.rs"]
 mod scene;

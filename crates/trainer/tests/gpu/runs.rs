@@ -7,33 +7,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::adapter;
-use crate::scene::Scene;
+use crate::scene::{COMPARABLE, Scene, difference, losses};
 
-const GPU: &str = "wgpu:0";
-
-/// Larger images than the scene's, for batch norms that see more than a few values, and no dropout, whose masks differ from device
-/// to device. Small steps: training is chaotic, and blows rounding up the faster the larger its steps are.
-const COMPARABLE: [&str; 12] = [
-    "--set",
-    "model.dropout=0.0",
-    "--set",
-    "data.image_size=64",
-    "--set",
-    "data.batch_size=8",
-    "--set",
-    "optimizer.learning_rate=1e-4",
-    "--set",
-    "train.total={steps=20}",
-    "--set",
-    "checkpoint={every={steps=4}, keep=10}",
-];
+pub(crate) const GPU: &str = "wgpu:0";
 
 fn arguments<'a>(out: &'a str, device: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "--config", "recipe.toml", "--out", out, "--device", device, "--no-progress"], more].concat()
 }
 
 /// What was written to stderr.
-fn train(scene: &Scene, out: &str, device: &str, more: &[&str]) -> String {
+pub(crate) fn train(scene: &Scene, out: &str, device: &str, more: &[&str]) -> String {
     let output = scene.run(&arguments(out, device, more));
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{stderr}");
@@ -46,23 +29,12 @@ fn json(scene: &Scene, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn losses(scene: &Scene, out: &str) -> Vec<f64> {
-    let steps = scene.metrics(out).into_iter().filter(|line| line["event"] == "step");
-    steps.map(|line| line["loss"].as_f64().expect("a loss")).collect()
-}
-
 /// Losses of two devices may part by this share while steps are few: before anything can grow.
 const AT_FIRST: f64 = 1e-4;
 
 /// And by this in twenty steps. Activations that lie on a corner turn over with rounding, and training blows that up: the CPU parts
 /// from itself by 1e-3 to 5e-3 if the kernels are off, depending on the seed; this is ten times as much.
 const IN_TWENTY_STEPS: f64 = 5e-2;
-
-/// The largest difference of two curves as a share of the loss.
-fn difference(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    found.iter().zip(expected).map(|(found, expected)| (found - expected).abs() / expected).fold(0.0, f64::max)
-}
 
 #[test]
 fn the_curve_of_twenty_steps_is_that_of_the_cpu() {
@@ -144,7 +116,7 @@ fn a_run_repeats_itself_and_goes_on_exactly_after_it_was_killed() {
 }
 
 /// Leaves a run as it was after a step that it has a checkpoint of.
-fn cut_back(scene: &Scene, out: &str, step: u64) {
+pub(crate) fn cut_back(scene: &Scene, out: &str, step: u64) {
     let is_later = |path: &Path| path.file_name().is_some_and(|name| *name > *format!("step-{step:08}"));
     for checkpoint in scene.checkpoints(out).iter().filter(|path| is_later(path)) {
         std::fs::remove_dir_all(checkpoint).expect("a folder");

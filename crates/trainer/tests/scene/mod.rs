@@ -48,6 +48,35 @@ every = { steps = 2 }
 every = { steps = 3 }
 "#;
 
+/// Larger images than the scene's, for batch norms that see more than a few values, and no dropout, whose masks differ from device
+/// to device. Small steps: training is chaotic, and blows rounding up the faster the larger its steps are.
+pub const COMPARABLE: [&str; 12] = [
+    "--set",
+    "model.dropout=0.0",
+    "--set",
+    "data.image_size=64",
+    "--set",
+    "data.batch_size=8",
+    "--set",
+    "optimizer.learning_rate=1e-4",
+    "--set",
+    "train.total={steps=20}",
+    "--set",
+    "checkpoint={every={steps=4}, keep=10}",
+];
+
+/// The losses of a run, step by step.
+pub fn losses(scene: &Scene, out: &str) -> Vec<f64> {
+    let steps = scene.metrics(out).into_iter().filter(|line| line["event"] == "step");
+    steps.map(|line| line["loss"].as_f64().expect("a loss")).collect()
+}
+
+/// The largest difference of two curves as a share of the loss.
+pub fn difference(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(found, expected)| (found - expected).abs() / expected).fold(0.0, f64::max)
+}
+
 pub struct Scene {
     folder: TempDir,
 }
