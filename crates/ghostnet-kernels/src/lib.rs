@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(not(feature = "cpu"), no_std)]
+#![cfg_attr(not(any(feature = "cpu", feature = "gpu")), no_std)]
 
 extern crate alloc;
 
@@ -7,6 +7,8 @@ extern crate alloc;
 mod cpu;
 mod folded;
 mod gate;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod operations;
 mod reference;
 #[cfg(feature = "cpu")]

@@ -8,6 +8,8 @@ use burn::tensor::activation::relu;
 
 use crate::Gate;
 use crate::reference::Reference;
+#[cfg(feature = "gpu")]
+use crate::reference::{Layers, composed_bottleneck};
 
 /// Parameters of a batch norm over channels, `[channels]` each.
 #[derive(Clone, Debug)]
@@ -165,7 +167,7 @@ pub struct Normed {
     pub statistics: Vec<Option<Statistics>>,
 }
 
-/// Batch norm alone, in burn's own operations.
+/// Batch norm alone; on the CPU in burn's own operations.
 ///
 /// # Shapes
 /// - `x`: `[batch, channels, height, width]`
@@ -174,6 +176,10 @@ pub struct Normed {
 /// # Panics
 /// As [`conv_norm`].
 pub fn norm(x: Tensor<4>, norm: NormTensors) -> Normed {
+    #[cfg(feature = "gpu")]
+    if crate::gpu::is_supported(&x) && norm.is_fusable_on_gpu(x.dims()[1]) {
+        return crate::gpu::norm(x, norm, false);
+    }
     Reference.norm(x, norm)
 }
 
@@ -196,6 +202,10 @@ pub fn conv_norm(x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
     } else {
         conv
     };
+    #[cfg(feature = "gpu")]
+    if crate::gpu::is_supported(&x) && conv.is_fusable_on_gpu() {
+        return crate::gpu::conv_norm(x, conv, relu);
+    }
     Reference.conv_norm(x, conv, relu)
 }
 
@@ -211,6 +221,10 @@ pub fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
     #[cfg(feature = "cpu")]
     if crate::cpu::is_supported(&x) && ghost.is_fusable(x.dims()[1]) {
         return crate::cpu::ghost_module(x, ghost);
+    }
+    #[cfg(feature = "gpu")]
+    if crate::gpu::is_supported(&x) && ghost.is_fusable_on_gpu() {
+        return crate::gpu::ghost_module(x, ghost);
     }
     Reference.ghost_module(x, ghost)
 }
@@ -353,7 +367,7 @@ pub fn attend(maps: Tensor<4>, logits: Tensor<4>) -> Tensor<4> {
 }
 
 /// Ghost bottleneck. Fused if it is the paper's: both modules as in [`ghost_module`] and with one cheap kernel, a ReLU in the
-/// first only, one kernel and stride for both branches, no attention.
+/// first only, one kernel and stride for both branches, no attention. On the GPU its layers are, each for itself.
 ///
 /// # Shapes
 /// - `x`: `[batch, in, height, width]`
@@ -366,7 +380,26 @@ pub fn ghost_bottleneck(x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
     if crate::cpu::is_supported(&x) && block.attention.is_none() && block.is_fusable(x.dims()[1]) {
         return crate::cpu::ghost_bottleneck(x, block);
     }
+    #[cfg(feature = "gpu")]
+    if crate::gpu::is_supported(&x) {
+        return composed_bottleneck(&Fused, x, block);
+    }
     Reference.ghost_bottleneck(x, block)
+}
+
+/// The layers as this crate's operations.
+#[cfg(feature = "gpu")]
+struct Fused;
+
+#[cfg(feature = "gpu")]
+impl Layers for Fused {
+    fn conv_norm(&self, x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
+        conv_norm(x, conv, relu)
+    }
+
+    fn ghost_module(&self, x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
+        ghost_module(x, ghost)
+    }
 }
 
 /// A kernel that is odd and not square, with zeros around it that make it so: the kernels here know no others.

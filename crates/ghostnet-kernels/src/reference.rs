@@ -123,38 +123,60 @@ impl Reference {
 
     /// See [`ghost_bottleneck`](crate::ghost_bottleneck).
     pub fn ghost_bottleneck(self, x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
-        let mut statistics: Vec<Option<Statistics>> = Vec::new();
-        let mut keep = |normed: Normed| {
-            statistics.extend(normed.statistics);
-            normed.output
-        };
-        let mut map = keep(self.ghost_module(x.clone(), block.expand)); // [batch, expanded, height, width]
-        if let Some(attention) = block.attention {
-            let convs = attention.convs().into_iter();
-            let logits = convs.fold(self.halve(x.clone()), |logits, conv| keep(self.conv_norm(logits, conv, false)));
-            map = self.attend(map, logits);
-        }
-        if let Some(depthwise) = block.depthwise {
-            map = keep(self.conv_norm(map, depthwise, false)); // [batch, expanded, height / stride, width / stride]
-        }
-        if let Some(squeeze_excite) = block.squeeze_excite {
-            map = self.squeeze_excite(map, squeeze_excite);
-        }
-        let map = keep(self.ghost_module(map, block.project)); // [batch, out, height / stride, width / stride]
-        let shortcut = match block.shortcut {
-            Some([depthwise, pointwise]) => {
-                let map = keep(self.conv_norm(x, depthwise, false));
-                keep(self.conv_norm(map, pointwise, false))
-            }
-            None => x,
-        };
-        Normed { output: map + shortcut, statistics }
+        composed_bottleneck(&self, x, block)
     }
 }
 
 /// The same values as numbers of another format, if it is another.
 pub(crate) fn in_format<const D: usize>(values: Tensor<D>, format: DType) -> Tensor<D> {
     if values.dtype() == format { values } else { values.cast(format) }
+}
+
+/// Who computes the layers of a Ghost bottleneck that is composed of them.
+pub(crate) trait Layers {
+    fn conv_norm(&self, x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed;
+
+    fn ghost_module(&self, x: Tensor<4>, ghost: GhostModuleTensors) -> Normed;
+}
+
+impl Layers for Reference {
+    fn conv_norm(&self, x: Tensor<4>, conv: ConvNormTensors, relu: bool) -> Normed {
+        Self::conv_norm(*self, x, conv, relu)
+    }
+
+    fn ghost_module(&self, x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
+        Self::ghost_module(*self, x, ghost)
+    }
+}
+
+/// A Ghost bottleneck, layer by layer; what lies between the layers is burn's own.
+pub(crate) fn composed_bottleneck(layers: &impl Layers, x: Tensor<4>, block: GhostBottleneckTensors) -> Normed {
+    let mut statistics: Vec<Option<Statistics>> = Vec::new();
+    let mut keep = |normed: Normed| {
+        statistics.extend(normed.statistics);
+        normed.output
+    };
+    let mut map = keep(layers.ghost_module(x.clone(), block.expand)); // [batch, expanded, height, width]
+    if let Some(attention) = block.attention {
+        let convs = attention.convs().into_iter();
+        let logits = convs.fold(Reference.halve(x.clone()), |logits, conv| keep(layers.conv_norm(logits, conv, false)));
+        map = Reference.attend(map, logits);
+    }
+    if let Some(depthwise) = block.depthwise {
+        map = keep(layers.conv_norm(map, depthwise, false)); // [batch, expanded, height / stride, width / stride]
+    }
+    if let Some(squeeze_excite) = block.squeeze_excite {
+        map = Reference.squeeze_excite(map, squeeze_excite);
+    }
+    let map = keep(layers.ghost_module(map, block.project)); // [batch, out, height / stride, width / stride]
+    let shortcut = match block.shortcut {
+        Some([depthwise, pointwise]) => {
+            let map = keep(layers.conv_norm(x, depthwise, false));
+            keep(layers.conv_norm(map, pointwise, false))
+        }
+        None => x,
+    };
+    Normed { output: map + shortcut, statistics }
 }
 
 /// The output of a Ghost module.
