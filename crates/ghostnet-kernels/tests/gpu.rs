@@ -180,17 +180,20 @@ fn a_depthwise_convolution_on_the_gpu_equals_the_reference_for_all_kernels_strid
     let Some(gpu) = Gpu::open() else { return };
     let kernels = [[1, 1], [3, 3], [5, 5], [7, 7], [1, 5], [5, 1]];
     let shapes = [[1, 1, 7, 7], [2, 12, 8, 5], [3, 37, 1, 6]];
-    let mut layouts = LAYOUTS.into_iter().cycle();
-    for kernel in kernels {
-        for (shape, stride) in shapes.into_iter().flat_map(|shape| [1, 2, 3].map(|stride| (shape, stride))) {
-            let Some(layout) = layouts.next() else { unreachable!("they are repeated") };
-            let relu = stride != 2;
-            check_conv(&gpu, format!("{shape:?} {layout:?}, kernel {kernel:?}, stride {stride}"), relu, &|tensors| {
-                let x = map_in(tensors, layout, shape);
-                (x, ConvNormTensors { stride, ..tensors.strip(shape[1], kernel, TRAINING) })
-            });
-        }
+    let mut cycles = shapes.into_iter().cycle().zip(LAYOUTS.into_iter().cycle());
+    for (kernel, stride) in kernels.into_iter().flat_map(|kernel| [1, 2].map(|stride| (kernel, stride))) {
+        let Some((shape, layout)) = cycles.next() else { unreachable!("they are repeated") };
+        // Alternating in itself, and not with the stride.
+        let relu = kernel[0] != 3;
+        check_conv(&gpu, format!("{shape:?} {layout:?}, kernel {kernel:?}, stride {stride}"), relu, &|tensors| {
+            let x = map_in(tensors, layout, shape);
+            (x, ConvNormTensors { stride, ..tensors.strip(shape[1], kernel, TRAINING) })
+        });
     }
+    check_conv(&gpu, "stride 3".to_string(), true, &|tensors| {
+        let x = tensors.map([2, 12, 8, 11], 1.0);
+        (x, tensors.depthwise(12, 3, 3, TRAINING))
+    });
 }
 
 #[test]
@@ -227,8 +230,10 @@ fn relus_of_ghost(x: Tensor<4>, ghost: GhostModuleTensors) -> Vec<Tensor<4>> {
 fn a_ghost_module_on_the_gpu_equals_the_reference() {
     let Some(gpu) = Gpu::open() else { return };
     let shapes = [[1, 3, 5, 7], [2, 8, 6, 6], [3, 17, 3, 2], [2, 6, 34, 33]];
+    let modules = [(3, 16, true), (5, 10, true), (3, 70, false), (1, 2, true)];
     for (case, shape) in shapes.into_iter().enumerate() {
-        for (kernel, out, relu) in [(3, 16, true), (5, 10, true), (3, 70, false), (1, 2, true)] {
+        // Two of the modules for each shape, in its own layout.
+        for (kernel, out, relu) in [modules[case], modules[(case + 1) % modules.len()]] {
             let layout = LAYOUTS[case];
             check_ghost(&gpu, format!("{shape:?} {layout:?} to {out}, kernel {kernel}, relu {relu}"), &|tensors| {
                 let x = map_in(tensors, layout, shape);

@@ -5,10 +5,9 @@ mod drawn;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ghostnet_kernels::{
     AdamW, AttentionTensors, ConvNormTensors, ConvTensors, FoldedConv, FoldedGhostBottleneck, Gate,
-    GhostBottleneckTensors, GhostModuleTensors, InstructionSet, LinearTensors, Lion, NormTensors, Normed,
-    ParallelConvTensors, ParallelGhostModuleTensors, Reference, RmspropTf, Sgd, SqueezeExciteTensors, attend,
-    conv_norm, ghost_bottleneck, ghost_module, global_average_pool, global_norm, halve, is_supported, linear,
-    parallel_conv, parallel_ghost_module,
+    GhostBottleneckTensors, InstructionSet, LinearTensors, Lion, Normed, ParallelGhostModuleTensors, Reference,
+    RmspropTf, Sgd, SqueezeExciteTensors, attend, conv_norm, ghost_bottleneck, ghost_module, global_average_pool,
+    global_norm, halve, is_supported, linear, parallel_conv, parallel_ghost_module,
 };
 
 use drawn::{Numbers, Tensors, floats, values};
