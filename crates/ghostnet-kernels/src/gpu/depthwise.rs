@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 use cubecl::std::FastDivmod;
 
-use super::moments::{Shifted, moments_of, write_part as write_moments};
+use super::moments::{moments_of, write_part as write_moments};
 use super::norm::{GradientSums, affine_of, passed, standardised, write_part as write_sums};
 use super::sweep::{Columns, Extent, Tile, lane_of, sum_over_lanes, sum_over_parts};
 
@@ -55,7 +55,7 @@ fn weights_of(kernel: &[f32], channel: usize, #[comptime] window: Window) -> Arr
     weights
 }
 
-/// Convolves: writes `z`, contiguous, and the moments of its parts, `[parts, 3, channels]`.
+/// Convolves: writes `z`, contiguous, and the moments of its parts, `[parts, 4, channels]`.
 #[cube(launch, address_type = "dynamic")]
 pub(super) fn forward<E: Float>(
     x: &[E],
@@ -73,7 +73,7 @@ pub(super) fn forward<E: Float>(
     let weights = weights_of(kernel, lane.channel, window);
     let stride = comptime!(window.stride);
     let (top, left) = comptime!((window.height / 2, window.width / 2));
-    let mut shift = 0.0f32;
+    let mut base = 0.0f32;
     let mut count = 0.0f32;
     let mut sum = 0.0f32;
     let mut squares = 0.0f32;
@@ -103,15 +103,15 @@ pub(super) fn forward<E: Float>(
         // Of what is stored, which the norm will read.
         let value = f32::cast_from(written);
         if count == 0.0 {
-            shift = value;
+            base = value;
         }
-        let difference = value - shift;
+        let difference = value - base;
         count += 1.0;
         sum += difference;
         squares += difference * difference;
         row += tile.lanes as usize;
     }
-    let own = moments_of(Shifted { shift, count, sum, squares });
+    let own = moments_of(base, count, sum, squares);
     write_moments(own, partials, &lane, extent.channels, tile);
 }
 
