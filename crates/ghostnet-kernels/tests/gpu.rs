@@ -368,6 +368,37 @@ fn a_mean_far_from_zero_costs_the_variance_no_digits() {
 }
 
 #[test]
+fn what_is_not_a_number_is_not_hidden() {
+    let Some(gpu) = Gpu::open() else { return };
+    let mut tensors = Tensors::on(gpu.device.clone(), 4, DType::F32);
+    let x: Tensor<4> = moved(tensors.data([2, 3, 4, 5], 1.0, 0.0), 25, f32::NAN);
+    for relu in [false, true] {
+        let normed = conv_norm(x.clone(), tensors.depthwise(3, 1, 1, TRAINING), relu);
+        // The value is in the second channel, and in its mean.
+        let channels = [0, 1, 2].map(|channel| floats(normed.output.clone().narrow(1, channel, 1)));
+        let are_numbers = channels.map(|channel| channel.iter().all(|value| !value.is_nan()));
+        assert_eq!(are_numbers, [true, false, true], "relu {relu}");
+        let statistics = normed.statistics[0].clone().expect("it is training");
+        assert!(floats(statistics.variance)[1].is_nan(), "relu {relu}");
+    }
+}
+
+#[test]
+fn gradients_are_the_same_when_activations_are_made_anew_on_the_way_back() {
+    let Some(gpu) = Gpu::open() else { return };
+    let run = |device: Device| {
+        let mut tensors = Tensors::on(device, 6, DType::F32);
+        let x = tensors.map([2, 5, 6, 4], 1.0);
+        let first = tensors.ghost([8, 5, 3], true, TRAINING);
+        let second = tensors.depthwise(8, 3, 2, TRAINING);
+        let output = ghost_module(x, first).output;
+        let normed = conv_norm(positive(output), second, true);
+        values(tensors, normed)
+    };
+    assert_eq!(run(gpu.device.clone()), run(gpu.device.clone().inner().autodiff().gradient_checkpointing()));
+}
+
+#[test]
 fn maps_in_half_precision_are_near_those_in_f64_and_their_norms_are_f32() {
     let Some(gpu) = Gpu::open() else { return };
     if !gpu.device.supports_dtype(DType::F16) {

@@ -39,7 +39,9 @@ fn merged(a: Moments, b: Moments) -> Moments {
 #[cube]
 pub(super) fn moments_of(base: f32, count: f32, sum: f32, squares: f32) -> Moments {
     let offset = sum / max(count, 1.0);
-    Moments { count, base, offset, squares: max(squares - sum * offset, 0.0) }
+    let about_mean = squares - sum * offset;
+    // Rounding must not make it negative; what is not a number stays so.
+    Moments { count, base, offset, squares: select(about_mean < 0.0, 0.0f32, about_mean) }
 }
 
 /// The moments of all lanes together, in a tree. All threads of the workgroup must come here.

@@ -39,10 +39,16 @@ fn shifted(affine: &Affine, standard: f32) -> f32 {
     standard * affine.weight + affine.bias
 }
 
+/// What a ReLU lets through of `value`, which is its input or a gradient. What is not a number passes, as in burn's own.
+#[cube]
+fn where_positive(input: f32, value: f32, #[comptime] relu: bool) -> f32 {
+    if comptime!(relu) { select(input <= 0.0, 0.0f32, value) } else { value }
+}
+
 /// The part of a gradient that the ReLU behind the norm lets through.
 #[cube]
 pub(super) fn passed(affine: &Affine, standard: f32, gradient: f32, #[comptime] relu: bool) -> f32 {
-    if comptime!(relu) { select(shifted(affine, standard) > 0.0, gradient, 0.0f32) } else { gradient }
+    where_positive(shifted(affine, standard), gradient, relu)
 }
 
 /// Normalises `x` and writes it, after the ReLU if there is one, into the columns `to` of `y`.
@@ -64,8 +70,7 @@ pub(super) fn normalise<E: Float>(
     while row < lane.end {
         let value = f32::cast_from(x[row * from.pitch + from.start + lane.channel]);
         let normed = shifted(&affine, standardised(&affine, value));
-        let normed = if comptime!(relu) { max(normed, 0.0f32) } else { normed };
-        y[row * to.pitch + to.start + lane.channel] = E::cast_from(normed);
+        y[row * to.pitch + to.start + lane.channel] = E::cast_from(where_positive(normed, normed, relu));
         row += tile.lanes as usize;
     }
 }
