@@ -1,4 +1,4 @@
-//! The kernels of the GPU backend and their registration with burn.
+//! The kernels of the GPU backend and their registration with burn. They are [off](set_enabled) at first.
 
 mod backend;
 mod depthwise;

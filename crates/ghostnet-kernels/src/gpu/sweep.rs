@@ -21,14 +21,19 @@ pub(super) struct Tile {
 impl Tile {
     /// The most threads that every adapter of WebGPU runs in a workgroup.
     const THREADS: u32 = 256;
-    /// The most channels: as many as a subgroup has threads on most cards, or 128 bytes of `f32`.
-    const COLUMNS: u32 = 32;
+    /// Channels side by side: as many as a subgroup has threads on most cards, or fewer where too many threads would have none.
+    const COLUMNS: [u32; 3] = [32, 16, 8];
 
     fn new(client: &Client, channels: usize) -> Self {
         let limit = client.properties().hardware.max_units_per_cube.clamp(1, Self::THREADS);
         let threads = 1 << limit.ilog2();
-        let wanted = u32::try_from(channels.next_power_of_two()).unwrap_or(Self::COLUMNS);
-        let columns = wanted.min(Self::COLUMNS).min(threads);
+        let fits = |columns: &u32| {
+            let idle = channels.next_multiple_of(*columns as usize) - channels;
+            idle <= channels / 8
+        };
+        let [.., fewest] = Self::COLUMNS;
+        let few = channels.next_power_of_two().min(fewest as usize) as u32;
+        let columns = Self::COLUMNS.into_iter().find(fits).unwrap_or(few).min(threads);
         Self { columns, lanes: threads / columns }
     }
 }
