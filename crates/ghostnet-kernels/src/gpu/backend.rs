@@ -102,105 +102,129 @@ fn empty_floats<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTen
 
 // -------------------------------------------------------------------------------------------------------------- norm
 
-/// From the moments of the parts.
-fn statistics(
-    partials: CubeTensor,
+/// Memory for what each part of a map's rows gives: `[parts, numbers, channels]`.
+struct Parts {
+    numbers: CubeTensor,
     sweep: Sweep,
-    norm: NormParameters<CubeBackend>,
-    epsilon: f64,
-) -> NormStatistics<CubeBackend> {
-    let [mean, variance] = [(); 2].map(|()| empty_floats(&partials, [sweep.channels]));
-    let coefficients = empty_floats(&partials, [4, sweep.channels]);
-    moments::finish_moments::launch(
-        &partials.client.clone(),
-        sweep.count_finish(),
-        sweep.dim(),
-        address_type(&[&partials, &coefficients]),
-        partials.into_buffer_arg(),
-        floats(norm.weight).into_buffer_arg(),
-        floats(norm.bias).into_buffer_arg(),
-        mean.clone().into_buffer_arg(),
-        variance.clone().into_buffer_arg(),
-        coefficients.clone().into_buffer_arg(),
-        epsilon as f32,
-        sweep.extent_finish(),
-        sweep.tile,
-    );
-    NormStatistics { mean, variance, coefficients }
+}
+
+impl Parts {
+    fn empty(map: &Map, numbers: usize) -> Self {
+        let sweep = map.sweep(Purpose::Sum);
+        Self { numbers: empty_floats(&map.tensor, [sweep.parts, numbers, sweep.channels]), sweep }
+    }
+
+    /// From moments.
+    fn statistics(self, norm: NormParameters<CubeBackend>, epsilon: f64) -> NormStatistics<CubeBackend> {
+        let Self { numbers, sweep } = self;
+        let [mean, variance] = [(); 2].map(|()| empty_floats(&numbers, [sweep.channels]));
+        let coefficients = empty_floats(&numbers, [4, sweep.channels]);
+        moments::finish_moments::launch(
+            &numbers.client.clone(),
+            sweep.count_finish(),
+            sweep.dim(),
+            address_type(&[&numbers, &coefficients]),
+            numbers.into_buffer_arg(),
+            floats(norm.weight).into_buffer_arg(),
+            floats(norm.bias).into_buffer_arg(),
+            mean.clone().into_buffer_arg(),
+            variance.clone().into_buffer_arg(),
+            coefficients.clone().into_buffer_arg(),
+            epsilon as f32,
+            sweep.extent_finish(),
+            sweep.tile,
+        );
+        NormStatistics { mean, variance, coefficients }
+    }
+
+    /// From sums of gradients.
+    fn parameter_gradients(self) -> NormParameters<CubeBackend> {
+        let Self { numbers, sweep } = self;
+        let [weight, bias] = [(); 2].map(|()| empty_floats(&numbers, [sweep.channels]));
+        norm::finish_sums::launch(
+            &numbers.client.clone(),
+            sweep.count_finish(),
+            sweep.dim(),
+            address_type(&[&numbers]),
+            numbers.into_buffer_arg(),
+            weight.clone().into_buffer_arg(),
+            bias.clone().into_buffer_arg(),
+            sweep.extent_finish(),
+            sweep.tile,
+        );
+        NormParameters { weight, bias }
+    }
 }
 
 /// Of a map, in one pass over it.
 fn statistics_of(x: &Map, norm: NormParameters<CubeBackend>, epsilon: f64) -> NormStatistics<CubeBackend> {
-    let sweep = x.sweep(Purpose::Sum);
-    let partials = empty_floats(&x.tensor, [sweep.parts, moments::NUMBERS, sweep.channels]);
+    let parts = Parts::empty(x, moments::NUMBERS);
     moments::partial_moments::launch(
         &x.tensor.client,
-        sweep.count(),
-        sweep.dim(),
-        address_type(&[&x.tensor, &partials]),
+        parts.sweep.count(),
+        parts.sweep.dim(),
+        address_type(&[&x.tensor, &parts.numbers]),
         x.tensor.clone().into_buffer_arg(),
-        partials.clone().into_buffer_arg(),
+        parts.numbers.clone().into_buffer_arg(),
         x.columns(),
-        sweep.extent(),
-        sweep.tile,
+        parts.sweep.extent(),
+        parts.sweep.tile,
         x.element(),
     );
-    statistics(partials, sweep, norm, epsilon)
+    parts.statistics(norm, epsilon)
 }
 
-/// Writes norm and ReLU of `x` into `y`.
-fn normalise(x: &Map, coefficients: &CubeTensor, y: &Map, relu: bool) {
-    let sweep = x.sweep(Purpose::Map);
-    norm::normalise::launch(
-        &x.tensor.client,
-        sweep.count(),
-        sweep.dim(),
-        address_type(&[&x.tensor, &y.tensor]),
-        x.tensor.clone().into_buffer_arg(),
-        coefficients.clone().into_buffer_arg(),
-        y.tensor.clone().into_buffer_arg(),
-        x.columns(),
-        y.columns(),
-        sweep.extent(),
-        relu,
-        sweep.tile,
-        x.element(),
-    );
-}
-
-/// A norm and ReLU on the way back: its input and what its kernels read.
-struct NormBackward<'a> {
+/// A norm and ReLU: its input and what its kernels read.
+struct Norm<'a> {
     x: &'a Map,
     coefficients: &'a CubeTensor,
     relu: bool,
 }
 
-impl NormBackward<'_> {
-    /// The gradients of the parameters.
-    fn parameters(&self, dy: &Map) -> NormParameters<CubeBackend> {
-        let sweep = self.x.sweep(Purpose::Sum);
-        let partials = empty_floats(&dy.tensor, [sweep.parts, 2, sweep.channels]);
-        norm::partial_sums::launch(
-            &dy.tensor.client,
+impl Norm<'_> {
+    fn write(&self, y: &Map) {
+        let sweep = self.x.sweep(Purpose::Map);
+        norm::normalise::launch(
+            &y.tensor.client,
             sweep.count(),
             sweep.dim(),
-            address_type(&[&dy.tensor, &self.x.tensor, &partials]),
-            dy.tensor.clone().into_buffer_arg(),
+            address_type(&[&self.x.tensor, &y.tensor]),
             self.x.tensor.clone().into_buffer_arg(),
             self.coefficients.clone().into_buffer_arg(),
-            partials.clone().into_buffer_arg(),
-            dy.columns(),
+            y.tensor.clone().into_buffer_arg(),
             self.x.columns(),
+            y.columns(),
             sweep.extent(),
             self.relu,
             sweep.tile,
-            dy.element(),
+            y.element(),
         );
-        parameter_gradients(partials, sweep)
     }
 
-    /// The gradient of the input, which the parameters' is needed for.
-    fn input(&self, dy: &Map, gradients: &NormParameters<CubeBackend>) -> Map {
+    /// The gradients of the parameters.
+    fn parameter_gradients(&self, dy: &Map) -> NormParameters<CubeBackend> {
+        let parts = Parts::empty(self.x, norm::NUMBERS);
+        norm::partial_sums::launch(
+            &dy.tensor.client,
+            parts.sweep.count(),
+            parts.sweep.dim(),
+            address_type(&[&dy.tensor, &self.x.tensor, &parts.numbers]),
+            dy.tensor.clone().into_buffer_arg(),
+            self.x.tensor.clone().into_buffer_arg(),
+            self.coefficients.clone().into_buffer_arg(),
+            parts.numbers.clone().into_buffer_arg(),
+            dy.columns(),
+            self.x.columns(),
+            parts.sweep.extent(),
+            self.relu,
+            parts.sweep.tile,
+            dy.element(),
+        );
+        parts.parameter_gradients()
+    }
+
+    /// The gradient of the input, which the parameters' are needed for.
+    fn input_gradient(&self, dy: &Map, gradients: &NormParameters<CubeBackend>) -> Map {
         let sweep = self.x.sweep(Purpose::Map);
         let dx = Map::empty(&self.x.tensor, self.x.images(), sweep.channels);
         norm::input_gradient::launch(
@@ -223,23 +247,6 @@ impl NormBackward<'_> {
         );
         dx
     }
-}
-
-/// From the sums of the parts.
-fn parameter_gradients(partials: CubeTensor, sweep: Sweep) -> NormParameters<CubeBackend> {
-    let [weight, bias] = [(); 2].map(|()| empty_floats(&partials, [sweep.channels]));
-    norm::finish_sums::launch(
-        &partials.client.clone(),
-        sweep.count_finish(),
-        sweep.dim(),
-        address_type(&[&partials]),
-        partials.into_buffer_arg(),
-        weight.clone().into_buffer_arg(),
-        bias.clone().into_buffer_arg(),
-        sweep.extent_finish(),
-        sweep.tile,
-    );
-    NormParameters { weight, bias }
 }
 
 // --------------------------------------------------------------------------------------------------------- depthwise
@@ -280,25 +287,24 @@ impl Depthwise {
     /// The convolved map, and its statistics.
     fn forward(&self, x: &Map, norm: NormParameters<CubeBackend>, epsilon: f64) -> (Map, NormStatistics<CubeBackend>) {
         let z = Map::empty(&x.tensor, self.out_images(), x.channels);
-        let sweep = z.sweep(Purpose::Sum);
-        let partials = empty_floats(&x.tensor, [sweep.parts, moments::NUMBERS, sweep.channels]);
+        let parts = Parts::empty(&z, moments::NUMBERS);
         depthwise::forward::launch(
             &x.tensor.client,
-            sweep.count(),
-            sweep.dim(),
-            address_type(&[&x.tensor, &z.tensor, &partials]),
+            parts.sweep.count(),
+            parts.sweep.dim(),
+            address_type(&[&x.tensor, &z.tensor, &parts.numbers]),
             x.tensor.clone().into_buffer_arg(),
             floats(self.kernel.clone()).into_buffer_arg(),
             z.tensor.clone().into_buffer_arg(),
-            partials.clone().into_buffer_arg(),
+            parts.numbers.clone().into_buffer_arg(),
             x.columns(),
             self.sizes(),
-            sweep.extent(),
+            parts.sweep.extent(),
             self.window,
-            sweep.tile,
+            parts.sweep.tile,
             x.element(),
         );
-        (z, statistics(partials, sweep, norm, epsilon))
+        (z, parts.statistics(norm, epsilon))
     }
 
     fn input_gradient(&self, dz: &Map) -> Map {
@@ -324,33 +330,32 @@ impl Depthwise {
 
     /// The gradient in front of the ReLU that made the input, of which `dy` is another gradient; and those of the parameters of
     /// the norm in front of that.
-    fn intrinsic_gradient(&self, dz: &Map, dy: &Map, norm: &NormBackward) -> (Map, NormParameters<CubeBackend>) {
+    fn intrinsic_gradient(&self, dz: &Map, dy: &Map, norm: &Norm) -> (Map, NormParameters<CubeBackend>) {
         let x = norm.x;
         let gradient = Map::empty(&dz.tensor, x.images(), x.channels);
-        let sweep = x.sweep(Purpose::Sum);
-        let partials = empty_floats(&dz.tensor, [sweep.parts, 2, sweep.channels]);
+        let parts = Parts::empty(x, norm::NUMBERS);
         depthwise::intrinsic_gradient::launch(
             &dz.tensor.client,
-            sweep.count(),
-            sweep.dim(),
-            address_type(&[&dz.tensor, &dy.tensor, &x.tensor, &gradient.tensor, &partials]),
+            parts.sweep.count(),
+            parts.sweep.dim(),
+            address_type(&[&dz.tensor, &dy.tensor, &x.tensor, &gradient.tensor, &parts.numbers]),
             dz.tensor.clone().into_buffer_arg(),
             floats(self.kernel.clone()).into_buffer_arg(),
             dy.tensor.clone().into_buffer_arg(),
             x.tensor.clone().into_buffer_arg(),
             norm.coefficients.clone().into_buffer_arg(),
             gradient.tensor.clone().into_buffer_arg(),
-            partials.clone().into_buffer_arg(),
+            parts.numbers.clone().into_buffer_arg(),
             dy.columns(),
             x.columns(),
             self.sizes(),
-            sweep.extent(),
+            parts.sweep.extent(),
             self.window,
             norm.relu,
-            sweep.tile,
+            parts.sweep.tile,
             dz.element(),
         );
-        (gradient, parameter_gradients(partials, sweep))
+        (gradient, parts.parameter_gradients())
     }
 
     fn kernel_gradient(&self, dz: &Map, x: &Map) -> CubeTensor {
@@ -398,7 +403,7 @@ impl FusedOps for CubeBackend {
         let x = Map::new(x);
         let statistics = statistics_of(&x, norm, options.epsilon);
         let y = Map::empty(&x.tensor, x.images(), x.channels);
-        normalise(&x, &statistics.coefficients, &y, options.relu);
+        Norm { x: &x, coefficients: &statistics.coefficients, relu: options.relu }.write(&y);
         NormOutput { y: y.into_tensor(), statistics }
     }
 
@@ -410,9 +415,9 @@ impl FusedOps for CubeBackend {
     ) -> NormGradients<Self> {
         let x = Map::new(x);
         let dy = gradient_map(dy, &x);
-        let norm = NormBackward { x: &x, coefficients: &coefficients, relu: options.relu };
-        let gradients = norm.parameters(&dy);
-        NormGradients { x: norm.input(&dy, &gradients).into_tensor(), norm: gradients }
+        let norm = Norm { x: &x, coefficients: &coefficients, relu: options.relu };
+        let gradients = norm.parameter_gradients(&dy);
+        NormGradients { x: norm.input_gradient(&dy, &gradients).into_tensor(), norm: gradients }
     }
 
     fn ghostnet_depthwise(
@@ -425,7 +430,7 @@ impl FusedOps for CubeBackend {
         let conv = Depthwise::new(parameters.kernel, stride, &x);
         let (z, statistics) = conv.forward(&x, parameters.norm, norm.epsilon);
         let y = Map::empty(&z.tensor, z.images(), z.channels);
-        normalise(&z, &statistics.coefficients, &y, norm.relu);
+        Norm { x: &z, coefficients: &statistics.coefficients, relu: norm.relu }.write(&y);
         DepthwiseOutput { y: y.into_tensor(), z: z.into_tensor(), statistics }
     }
 
@@ -437,9 +442,9 @@ impl FusedOps for CubeBackend {
         let (x, z) = (Map::new(saved.x), Map::new(saved.z));
         let dy = gradient_map(dy, &z);
         let conv = Depthwise::new(saved.kernel, options.stride, &x);
-        let norm = NormBackward { x: &z, coefficients: &saved.coefficients, relu: options.norm.relu };
-        let gradients = norm.parameters(&dy);
-        let dz = norm.input(&dy, &gradients);
+        let norm = Norm { x: &z, coefficients: &saved.coefficients, relu: options.norm.relu };
+        let gradients = norm.parameter_gradients(&dy);
+        let dz = norm.input_gradient(&dy, &gradients);
         let parameters = DepthwiseParameters { kernel: conv.kernel_gradient(&dz, &x), norm: gradients };
         DepthwiseGradients { x: conv.input_gradient(&dz).into_tensor(), parameters }
     }
@@ -450,10 +455,10 @@ impl FusedOps for CubeBackend {
         let y = Map::empty(&x.tensor, x.images(), 2 * x.channels);
         let [intrinsic, ghosts] = y.halves();
         let primary = statistics_of(&x, primary, options.primary.epsilon);
-        normalise(&x, &primary.coefficients, &intrinsic, options.primary.relu);
+        Norm { x: &x, coefficients: &primary.coefficients, relu: options.primary.relu }.write(&intrinsic);
         let conv = Depthwise::new(cheap.kernel, 1, &x);
         let (z, cheap) = conv.forward(&intrinsic, cheap.norm, options.cheap.epsilon);
-        normalise(&z, &cheap.coefficients, &ghosts, options.cheap.relu);
+        Norm { x: &z, coefficients: &cheap.coefficients, relu: options.cheap.relu }.write(&ghosts);
         GhostOutput { y: y.into_tensor(), z: z.into_tensor(), primary, cheap }
     }
 
@@ -462,14 +467,14 @@ impl FusedOps for CubeBackend {
         let [dy_intrinsic, dy_ghosts] = gradient_map(dy, &y).halves();
         let [intrinsic, _] = y.halves();
         let conv = Depthwise::new(saved.kernel, 1, &x);
-        let norm = NormBackward { x: &z, coefficients: &saved.cheap, relu: options.cheap.relu };
-        let cheap = norm.parameters(&dy_ghosts);
-        let dz = norm.input(&dy_ghosts, &cheap);
+        let norm = Norm { x: &z, coefficients: &saved.cheap, relu: options.cheap.relu };
+        let cheap = norm.parameter_gradients(&dy_ghosts);
+        let dz = norm.input_gradient(&dy_ghosts, &cheap);
         let cheap = DepthwiseParameters { kernel: conv.kernel_gradient(&dz, &intrinsic), norm: cheap };
-        let norm = NormBackward { x: &x, coefficients: &saved.primary, relu: options.primary.relu };
+        let norm = Norm { x: &x, coefficients: &saved.primary, relu: options.primary.relu };
         let (gradient, primary) = conv.intrinsic_gradient(&dz, &dy_intrinsic, &norm);
         // The ReLU is in the gradient already.
-        let dx = NormBackward { relu: false, ..norm }.input(&gradient, &primary);
+        let dx = Norm { relu: false, ..norm }.input_gradient(&gradient, &primary);
         GhostGradients { x: dx.into_tensor(), parameters: GhostParameters { primary, cheap } }
     }
 }

@@ -5,7 +5,7 @@ use cubecl::std::FastDivmod;
 
 use super::moments::{moments_of, write_part as write_moments};
 use super::norm::{GradientSums, affine_of, passed, standardised, write_part as write_sums};
-use super::sweep::{Columns, Extent, Tile, lane_of, sum_over_lanes, sum_over_parts};
+use super::sweep::{Columns, Extent, Lane, Number, Tile, lane_of, sum_over_lanes, sum_over_parts};
 
 /// The kernel of a convolution that is padded by half of it. Known when a kernel is compiled: all loops over it are unrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +99,7 @@ pub(super) fn forward<E: Float>(
             }
         }
         let written = E::cast_from(value);
-        z[row * extent.channels + lane.channel] = written;
+        z[row * lane.channels + lane.channel] = written;
         // Of what is stored, which the norm will read.
         let value = f32::cast_from(written);
         if count == 0.0 {
@@ -112,7 +112,7 @@ pub(super) fn forward<E: Float>(
         row += tile.lanes as usize;
     }
     let own = moments_of(base, count, sum, squares);
-    write_moments(own, partials, &lane, extent.channels, tile);
+    write_moments(own, partials, &lane, tile);
 }
 
 /// The gradient of one value of the input, from the contiguous gradient `dz` of the output.
@@ -122,8 +122,7 @@ fn gathered<E: Float>(
     weights: &Array<f32>,
     sizes: &Sizes,
     row: usize,
-    channels: usize,
-    channel: usize,
+    lane: &Lane,
     #[comptime] window: Window,
 ) -> f32 {
     let stride = comptime!(window.stride);
@@ -144,7 +143,7 @@ fn gathered<E: Float>(
                     if x >= tap_x && (x - tap_x) % stride == 0 {
                         let out_x = (x - tap_x) / stride;
                         if out_x < sizes.out_size.width {
-                            let read = f32::cast_from(dz[(line + out_x) * channels + channel]);
+                            let read = f32::cast_from(dz[(line + out_x) * lane.channels + lane.channel]);
                             value += weights[comptime!(tap_y * window.width + tap_x)] * read;
                         }
                     }
@@ -171,8 +170,8 @@ pub(super) fn input_gradient<E: Float>(
     let weights = weights_of(kernel, lane.channel, window);
     let mut row = lane.first;
     while row < lane.end {
-        let value = gathered(dz, &weights, &sizes, row, extent.channels, lane.channel, window);
-        dx[row * extent.channels + lane.channel] = E::cast_from(value);
+        let value = gathered(dz, &weights, &sizes, row, &lane, window);
+        dx[row * lane.channels + lane.channel] = E::cast_from(value);
         row += tile.lanes as usize;
     }
 }
@@ -199,7 +198,7 @@ pub(super) fn intrinsic_gradient<E: Float>(
 ) {
     let lane = lane_of(&extent, tile);
     let weights = weights_of(kernel, lane.channel, window);
-    let affine = affine_of(coefficients, extent.channels, lane.channel);
+    let affine = affine_of(coefficients, &lane);
     let mut gradients = 0.0f32;
     let mut products = 0.0f32;
     let mut row = lane.first;
@@ -207,16 +206,16 @@ pub(super) fn intrinsic_gradient<E: Float>(
         let value = f32::cast_from(x[row * x_columns.pitch + x_columns.start + lane.channel]);
         let standard = standardised(&affine, value);
         let own = f32::cast_from(dy[row * dy_columns.pitch + dy_columns.start + lane.channel]);
-        let other = gathered(dz, &weights, &sizes, row, extent.channels, lane.channel, window);
+        let other = gathered(dz, &weights, &sizes, row, &lane, window);
         let written = E::cast_from(passed(&affine, standard, own + other, relu));
-        gradient[row * extent.channels + lane.channel] = written;
+        gradient[row * lane.channels + lane.channel] = written;
         // Of what is stored, so that the norm's gradient has exactly the mean that is taken off it.
         let read = f32::cast_from(written);
         gradients += read;
         products += read * standard;
         row += tile.lanes as usize;
     }
-    write_sums(GradientSums { gradient: gradients, product: products }, partials, &lane, extent.channels, tile);
+    write_sums(GradientSums { gradient: gradients, product: products }, partials, &lane, tile);
 }
 
 /// The weights' gradient of each part, `[parts, channels, taps]`, from the contiguous gradient `dz` of the output. The rows are
@@ -246,7 +245,7 @@ pub(super) fn partial_weight_gradient<E: Float>(
     while row < lane.end {
         let (rest, out_x) = sizes.out_width.div_mod(row);
         let (image, out_y) = sizes.out_height.div_mod(rest);
-        let gradient = f32::cast_from(dz[row * extent.channels + lane.channel]);
+        let gradient = f32::cast_from(dz[row * lane.channels + lane.channel]);
         #[unroll]
         for tap_y in 0..comptime!(window.height) {
             let y = out_y * stride + tap_y;
@@ -269,7 +268,7 @@ pub(super) fn partial_weight_gradient<E: Float>(
     for tap in 0..taps {
         let sum = sum_over_lanes(&mut shared, sums[tap], tile);
         if UNIT_POS_Y == 0 && lane.is_active {
-            partials[(CUBE_POS_Y as usize * extent.channels + lane.channel) * taps + tap] = sum;
+            partials[(CUBE_POS_Y as usize * lane.channels + lane.channel) * taps + tap] = sum;
         }
     }
 }
@@ -279,7 +278,8 @@ pub(super) fn partial_weight_gradient<E: Float>(
 pub(super) fn finish_weight_gradient(partials: &[f32], gradient: &mut [f32], extent: Extent, #[comptime] tile: Tile) {
     let lane = lane_of(&extent, tile);
     let mut shared = Shared::<[f32]>::new_slice(comptime!((tile.columns * tile.lanes) as usize));
-    let sum = sum_over_parts(partials, &mut shared, extent.channels, lane.channel, extent.rows, tile);
+    let number = Number { pitch: lane.channels, start: lane.channel, parts: extent.rows };
+    let sum = sum_over_parts(partials, &mut shared, number, tile);
     if UNIT_POS_Y == 0 && lane.is_active {
         gradient[lane.channel] = sum;
     }

@@ -81,11 +81,11 @@ fn store(to: &mut [f32], at: usize, pitch: usize, moments: Moments) {
 
 /// Writes a part's moments, `[parts, 4, channels]`, from those of its lanes.
 #[cube]
-pub(super) fn write_part(own: Moments, partials: &mut [f32], lane: &Lane, channels: usize, #[comptime] tile: Tile) {
+pub(super) fn write_part(own: Moments, partials: &mut [f32], lane: &Lane, #[comptime] tile: Tile) {
     let all = merge_over_lanes(own, tile);
     if UNIT_POS_Y == 0 && lane.is_active {
-        let at = CUBE_POS_Y as usize * comptime!(NUMBERS) * channels + lane.channel;
-        store(partials, at, channels, all);
+        let at = CUBE_POS_Y as usize * comptime!(NUMBERS) * lane.channels + lane.channel;
+        store(partials, at, lane.channels, all);
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) fn partial_moments<E: Float>(
         row += tile.lanes as usize;
     }
     let own = moments_of(base, count, sum, squares);
-    write_part(own, partials, &lane, extent.channels, tile);
+    write_part(own, partials, &lane, tile);
 }
 
 /// Second pass: mean and biased variance, `[channels]`, and what the norm needs, `[4, channels]`: see

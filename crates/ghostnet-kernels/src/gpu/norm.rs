@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::sweep::{Columns, Extent, Lane, Tile, lane_of, sum_over_lanes, sum_over_parts};
+use super::sweep::{Columns, Extent, Lane, Number, Tile, lane_of, sum_over_lanes, sum_over_parts};
 
 /// Of one channel: its mean, 1 / its standard deviation, and the norm's parameters.
 #[derive(CubeType, Clone, Copy)]
@@ -19,7 +19,8 @@ pub(super) struct Affine {
 
 /// Reads `[4, channels]`.
 #[cube]
-pub(super) fn affine_of(coefficients: &[f32], channels: usize, channel: usize) -> Affine {
+pub(super) fn affine_of(coefficients: &[f32], lane: &Lane) -> Affine {
+    let (channel, channels) = (lane.channel, lane.channels);
     Affine {
         mean: coefficients[channel],
         inverse: coefficients[channels + channel],
@@ -65,7 +66,7 @@ pub(super) fn normalise<E: Float>(
     #[define(E)] _element: ElemType,
 ) {
     let lane = lane_of(&extent, tile);
-    let affine = affine_of(coefficients, extent.channels, lane.channel);
+    let affine = affine_of(coefficients, &lane);
     let mut row = lane.first;
     while row < lane.end {
         let value = f32::cast_from(x[row * from.pitch + from.start + lane.channel]);
@@ -74,6 +75,9 @@ pub(super) fn normalise<E: Float>(
         row += tile.lanes as usize;
     }
 }
+
+/// How many numbers a part gives for a channel.
+pub(super) const NUMBERS: usize = 2;
 
 /// The sums of the gradient behind the norm, and of its products with the standardised values: of one lane.
 #[derive(CubeType, Clone, Copy)]
@@ -85,20 +89,14 @@ pub(super) struct GradientSums {
 
 /// Writes a part's sums, `[parts, 2, channels]`, from those of its lanes: of the products, then of the gradients.
 #[cube]
-pub(super) fn write_part(
-    own: GradientSums,
-    partials: &mut [f32],
-    lane: &Lane,
-    channels: usize,
-    #[comptime] tile: Tile,
-) {
+pub(super) fn write_part(own: GradientSums, partials: &mut [f32], lane: &Lane, #[comptime] tile: Tile) {
     let mut shared = Shared::<[f32]>::new_slice(comptime!((tile.columns * tile.lanes) as usize));
     let product = sum_over_lanes(&mut shared, own.product, tile);
     let gradient = sum_over_lanes(&mut shared, own.gradient, tile);
     if UNIT_POS_Y == 0 && lane.is_active {
-        let at = CUBE_POS_Y as usize * 2 * channels + lane.channel;
+        let at = CUBE_POS_Y as usize * comptime!(NUMBERS) * lane.channels + lane.channel;
         partials[at] = product;
-        partials[at + channels] = gradient;
+        partials[at + lane.channels] = gradient;
     }
 }
 
@@ -117,7 +115,7 @@ pub(super) fn partial_sums<E: Float>(
     #[define(E)] _element: ElemType,
 ) {
     let lane = lane_of(&extent, tile);
-    let affine = affine_of(coefficients, extent.channels, lane.channel);
+    let affine = affine_of(coefficients, &lane);
     let mut gradient = 0.0f32;
     let mut product = 0.0f32;
     let mut row = lane.first;
@@ -130,7 +128,7 @@ pub(super) fn partial_sums<E: Float>(
         product += read * standard;
         row += tile.lanes as usize;
     }
-    write_part(GradientSums { gradient, product }, partials, &lane, extent.channels, tile);
+    write_part(GradientSums { gradient, product }, partials, &lane, tile);
 }
 
 /// Adds up the parts: the gradients of the norm's weight and bias, `[channels]`.
@@ -144,9 +142,11 @@ pub(super) fn finish_sums(
 ) {
     let lane = lane_of(&extent, tile);
     let mut shared = Shared::<[f32]>::new_slice(comptime!((tile.columns * tile.lanes) as usize));
-    let (channels, parts) = (extent.channels, extent.rows);
-    let product = sum_over_parts(partials, &mut shared, 2 * channels, lane.channel, parts, tile);
-    let gradient = sum_over_parts(partials, &mut shared, 2 * channels, channels + lane.channel, parts, tile);
+    let pitch = comptime!(NUMBERS) * lane.channels;
+    let products = Number { pitch, start: lane.channel, parts: extent.rows };
+    let gradients = Number { pitch, start: lane.channels + lane.channel, parts: extent.rows };
+    let product = sum_over_parts(partials, &mut shared, products, tile);
+    let gradient = sum_over_parts(partials, &mut shared, gradients, tile);
     if UNIT_POS_Y == 0 && lane.is_active {
         weight_gradient[lane.channel] = product;
         bias_gradient[lane.channel] = gradient;
@@ -170,7 +170,7 @@ pub(super) fn input_gradient<E: Float>(
     #[define(E)] _element: ElemType,
 ) {
     let lane = lane_of(&extent, tile);
-    let affine = affine_of(coefficients, extent.channels, lane.channel);
+    let affine = affine_of(coefficients, &lane);
     let share = 1.0 / f32::cast_from(extent.rows);
     let mean_product = weight_gradient[lane.channel] * share;
     let mean_gradient = bias_gradient[lane.channel] * share;

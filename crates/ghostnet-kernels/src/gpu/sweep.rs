@@ -136,6 +136,8 @@ pub(super) struct Columns {
 pub(super) struct Lane {
     /// A channel of the map, also where the thread has none and must only wait with the others.
     pub(super) channel: usize,
+    /// Of the map.
+    pub(super) channels: usize,
     pub(super) is_active: bool,
     pub(super) first: usize,
     pub(super) end: usize,
@@ -149,6 +151,7 @@ pub(super) fn lane_of(extent: &Extent, #[comptime] tile: Tile) -> Lane {
     let end = clamp_max(start + extent.rows_per_part, extent.rows);
     Lane {
         channel: clamp_max(channel, extent.channels - 1),
+        channels: extent.channels,
         is_active,
         first: select(is_active, start + UNIT_POS_Y as usize, end),
         end,
@@ -175,20 +178,27 @@ pub(super) fn sum_over_lanes(shared: &mut Shared<[f32]>, value: f32, #[comptime]
     sum
 }
 
-/// Adds up what the parts gave: `partials[part · pitch + column]` over all parts, by the lanes of a workgroup.
+/// One number of what the parts gave: at `part · pitch + start`.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub(super) struct Number {
+    pub(super) pitch: usize,
+    pub(super) start: usize,
+    pub(super) parts: usize,
+}
+
+/// Adds it up over all parts, by the lanes of a workgroup.
 #[cube]
 pub(super) fn sum_over_parts(
     partials: &[f32],
     shared: &mut Shared<[f32]>,
-    pitch: usize,
-    column: usize,
-    parts: usize,
+    number: Number,
     #[comptime] tile: Tile,
 ) -> f32 {
     let mut sum = 0.0f32;
     let mut part = UNIT_POS_Y as usize;
-    while part < parts {
-        sum += partials[part * pitch + column];
+    while part < number.parts {
+        sum += partials[part * number.pitch + number.start];
         part += tile.lanes as usize;
     }
     sum_over_lanes(shared, sum, tile)
