@@ -83,7 +83,10 @@ impl<T> Case<'_, T> {
         let truth = self.run(&Device::flex().autodiff(), DType::F64, self.reference);
         let theirs = self.run(&gpu.device, DType::F32, self.reference);
         let ours = self.run(&gpu.device, DType::F32, self.kernels);
-        self.assert_close("burn's own", &theirs, &truth);
+        // When burn fuses them, its own gradients of a map of one channel are off by up to a hundredth.
+        if cfg!(not(feature = "fusion")) {
+            self.assert_close("burn's own", &theirs, &truth);
+        }
         self.assert_close("the kernels'", &ours, &truth);
         assert_eq!(
             ours,
@@ -96,12 +99,12 @@ impl<T> Case<'_, T> {
     fn assert_close(&self, whose: &str, found: &Values, expected: &Values) {
         assert_eq!(found.len(), expected.len(), "{}", self.name);
         for ((what, found), (_, expected)) in found.iter().zip(expected) {
-            assert_close(&format!("{}: {whose} {what}", self.name), found, expected, TOLERANCE);
+            assert_close(&format!("{}: {whose} {what}", self.name), [found, expected], TOLERANCE);
         }
     }
 }
 
-fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+fn assert_close(what: &str, [found, expected]: [&[f64]; 2], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -424,7 +427,7 @@ fn maps_in_half_precision_are_near_those_in_f64_and_their_norms_are_f32() {
     let truth = run(Device::flex().autodiff(), DType::F64, false, &|x, ghost| Reference.ghost_module(x, ghost));
     let found = run(gpu.device.clone(), DType::F32, true, &ghost_module);
     for ((what, found), (_, expected)) in found.iter().zip(&truth) {
-        assert_close(what, found, expected, HALF_TOLERANCE);
+        assert_close(what, [found, expected], HALF_TOLERANCE);
     }
 }
 
