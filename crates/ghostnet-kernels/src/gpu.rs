@@ -16,6 +16,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
 use crate::operations::{ConvNormTensors, GhostModuleTensors, NormTensors, Normed, Statistics};
+use crate::reference::in_format;
 use operation::{
     DepthwiseOptions, DepthwiseOutput, DepthwiseParameters, FusedOps, GhostOptions, GhostOutput, GhostParameters,
     NormOptions, NormOutput, NormParameters, NormStatistics,
@@ -126,6 +127,7 @@ pub(crate) fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
 /// The operations' convolution, padded by half of its kernel, by burn.
 fn convolved(x: Tensor<4>, weight: Tensor<4>, stride: usize, groups: usize) -> Tensor<4> {
     let [.., height, width] = weight.dims();
+    let weight = in_format(weight, x.dtype());
     conv2d(x, weight, None, ConvOptions::new([stride; 2], [height / 2, width / 2], [1, 1], groups))
 }
 
