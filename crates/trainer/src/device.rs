@@ -177,6 +177,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_run_that_must_be_deterministic_is_refused_where_kernels_are_chosen_by_their_time() {
+        assert!(cpu().check_deterministic().is_ok());
+        let on_gpu = ChosenDevice::gpu(Device::flex(), "a card".to_string()).check_deterministic();
+        match on_gpu {
+            Ok(()) => assert!(!cfg!(feature = "tuned")),
+            Err(error) => {
+                assert!(cfg!(feature = "tuned"));
+                assert!(
+                    error.to_string().contains("hint: build with `--no-default-features --features wgpu`"),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn choices_are_read_as_they_are_documented() {
         for (text, choice) in [
             ("auto", DeviceChoice::Auto),

@@ -40,7 +40,8 @@ const CHOICES: &[&[&str]] = &[
     &["", "train.mix_mode=pair", "train.mix_mode=elem"],
     &["", "train.ema={decay=0.99}", "train.ema={decay=0.9, warmup=false}"],
     &["", "train.clip_norm=0.5", "train={total={epochs=2}, adaptive_clip=0.02, log_every=3}"],
-    &["", "train.accumulate=2"],
+    &["", "train.accumulate=2", "train.micro_batch_size=2"],
+    &["", "", "train.precision=mixed"],
     &["", "train.stage=[{until={steps=3}, image_size=48}, {until={steps=5}, image_size=40}]"],
     &[
         "",

@@ -14,7 +14,7 @@ use trainer::step::{MicroBatch, StepSettings, Trainee};
 
 use crate::{assert_close, distance, gpu, length};
 
-const NETWORKS: [(f64, Variant); 7] = [
+const NETWORKS: [(f64, Variant); 8] = [
     (0.5, Variant::Ghostnet),
     (1.0, Variant::Ghostnet),
     (1.3, Variant::Ghostnet),
@@ -22,6 +22,7 @@ const NETWORKS: [(f64, Variant); 7] = [
     (1.0, Variant::GhostnetPaddle),
     (1.3, Variant::GhostnetPaddle),
     (1.0, Variant::GhostnetV2),
+    (0.5, Variant::GhostnetV3),
 ];
 const BATCH_SIZE: usize = 4;
 const IMAGE_SIZE: usize = 48;

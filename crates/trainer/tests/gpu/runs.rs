@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::adapter;
-use crate::scene::{COMPARABLE, Scene, difference, losses};
+use crate::scene::{COMPARABLE, Scene, difference, losses, tensors};
 
 pub(crate) const GPU: &str = "wgpu:0";
 
@@ -113,6 +113,20 @@ fn a_run_repeats_itself_and_goes_on_exactly_after_it_was_killed() {
     assert!(!stderr.contains("bit for bit"), "{stderr}");
     assert_eq!(scene.metrics("cut"), scene.metrics("whole"));
     assert!(scene.final_model("cut") == scene.final_model("whole"));
+}
+
+#[test]
+fn maps_that_are_made_anew_change_no_bit() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    train(&scene, "kept", GPU, &[]);
+    train(&scene, "anew", GPU, &["--set", "train.checkpoint_activations=true"]);
+    assert_eq!(scene.metrics("anew"), scene.metrics("kept"));
+    let [kept, anew] = ["kept", "anew"]
+        .map(|out| tensors(&scene.checkpoints(out).pop().expect("a checkpoint").join("model.safetensors")));
+    assert!(kept == anew);
 }
 
 /// Leaves a run as it was after a step that it has a checkpoint of.
