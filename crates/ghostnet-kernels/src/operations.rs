@@ -299,7 +299,7 @@ pub fn linear(x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
 ///
 /// # Shapes
 /// - `x`: `[batch, channels, height, width]`
-/// - output: `[batch, channels, 1, 1]`, in 32 bits whatever the map has
+/// - output: `[batch, channels, 1, 1]`, in 32 bits where the map has 16
 pub fn global_average_pool(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if crate::cpu::is_supported(&x) {

@@ -26,7 +26,7 @@ impl Reference {
     pub fn norm(self, x: Tensor<4>, norm: NormTensors) -> Normed {
         let NormTensors { weight, bias, running, epsilon } = norm;
         let (device, format) = (x.device(), x.dtype());
-        let x = in_format(x, DType::F32);
+        let x = in_full(x);
         let (output, statistics) = match running {
             Some([mean, variance]) => {
                 let (mean, variance) = (mean.to_device(&device), variance.to_device(&device));
@@ -94,7 +94,7 @@ impl Reference {
 
     /// See [`global_average_pool`](crate::global_average_pool).
     pub fn global_average_pool(self, x: Tensor<4>) -> Tensor<4> {
-        in_format(x, DType::F32).mean_dim(3).mean_dim(2)
+        in_full(x).mean_dim(3).mean_dim(2)
     }
 
     /// See [`halve`](crate::halve).
@@ -130,6 +130,14 @@ impl Reference {
 /// The same values as numbers of another format, if it is another.
 pub(crate) fn in_format<const D: usize>(values: Tensor<D>, format: DType) -> Tensor<D> {
     if values.dtype() == format { values } else { values.cast(format) }
+}
+
+/// In a format that sums keep their digits in: 16-bit numbers as 32-bit ones.
+fn in_full<const D: usize>(values: Tensor<D>) -> Tensor<D> {
+    match values.dtype() {
+        DType::F16 | DType::BF16 => values.cast(DType::F32),
+        _ => values,
+    }
 }
 
 /// Who computes the layers of a Ghost bottleneck that is composed of them.
