@@ -180,15 +180,9 @@ mod tests {
     fn a_run_that_must_be_deterministic_is_refused_where_kernels_are_chosen_by_their_time() {
         assert!(cpu().check_deterministic().is_ok());
         let on_gpu = ChosenDevice::gpu(Device::flex(), "a card".to_string()).check_deterministic();
-        match on_gpu {
-            Ok(()) => assert!(!cfg!(feature = "tuned")),
-            Err(error) => {
-                assert!(cfg!(feature = "tuned"));
-                assert!(
-                    error.to_string().contains("hint: build with `--no-default-features --features wgpu`"),
-                    "{error}"
-                );
-            }
+        assert_eq!(on_gpu.is_err(), cfg!(feature = "tuned"));
+        if let Err(error) = on_gpu {
+            assert!(error.to_string().contains("hint: build with `--no-default-features --features wgpu`"), "{error}");
         }
     }
 

@@ -154,6 +154,7 @@ fn a_batch_that_does_not_fit_is_cut_and_the_run_is_that_of_a_recipe_that_asks_fo
         "data.image_size=128",
         "data.batch_size=24",
         "train.total={steps=1}",
+        "schedule={}",
         "eval.every={steps=100}",
     ];
     let asks = [&sets[..], &["train.micro_batch_size=12"]].concat();

@@ -35,6 +35,11 @@ const STATISTICS: f64 = 1e-4;
 /// What the gradient of a tensor may differ by, as a share of its length. Rounding takes it to a third of this.
 const GRADIENT: f64 = 5e-4;
 
+/// A network's share in both: GhostNetV3 adds the rounding of up to five branches where others have one convolution.
+fn slack(variant: Variant) -> f64 {
+    if variant == Variant::GhostnetV3 { 4.0 } else { 1.0 }
+}
+
 /// Gradients that are shorter than this share of all of them are all but rounding.
 const SHORT: f64 = 1e-3;
 
@@ -130,7 +135,11 @@ fn forward_and_back(model: &GhostNet, images: Tensor<4>, targets: Tensor<2>) -> 
 }
 
 /// What is wrong with the gradients first, if anything.
-fn compare(found: &BTreeMap<String, TensorData>, expected: &BTreeMap<String, TensorData>) -> Result<(), String> {
+fn compare(
+    found: &BTreeMap<String, TensorData>,
+    expected: &BTreeMap<String, TensorData>,
+    tolerance: f64,
+) -> Result<(), String> {
     let norm = length(expected.values().flat_map(|gradient| gradient.iter::<f64>()));
     let share = |(parameter, expected): (&String, &TensorData)| {
         let length = length(expected.iter::<f64>()).max(SHORT * norm);
@@ -138,7 +147,7 @@ fn compare(found: &BTreeMap<String, TensorData>, expected: &BTreeMap<String, Ten
     };
     let worst = expected.iter().map(share).max_by(|a, b| a.0.total_cmp(&b.0));
     let (share, parameter) = worst.expect("gradients");
-    if share <= GRADIENT { Ok(()) } else { Err(format!("the gradient of {parameter} differs by {share:.1e}")) }
+    if share <= tolerance { Ok(()) } else { Err(format!("the gradient of {parameter} differs by {share:.1e}")) }
 }
 
 #[test]
@@ -164,11 +173,12 @@ fn scores_gradients_and_running_statistics_agree_with_the_cpu() {
                 assert!((losses[0] - losses[1]).abs() < 1e-5 * losses[1], "loss of {what}: {losses:?}");
                 for (found, expected) in found.statistics.iter().zip(&expected.statistics) {
                     assert_eq!(found.name, expected.name);
-                    assert_close(&format!("{}, {what}", found.name), &found.data, &expected.data, 1e-2, STATISTICS);
+                    let tolerance = slack(variant) * STATISTICS;
+                    assert_close(&format!("{}, {what}", found.name), &found.data, &expected.data, 1e-2, tolerance);
                 }
                 let parameters = parameter_names(&model(&config, &weights, &cpu)).len();
                 assert_eq!([found.gradients.len(), expected.gradients.len()], [parameters; 2]);
-                compare(&found.gradients, &expected.gradients)
+                compare(&found.gradients, &expected.gradients, slack(variant) * GRADIENT)
             });
         }
     }
@@ -194,22 +204,23 @@ fn a_whole_step_with_clipped_gradients_agrees_with_the_cpu() {
         };
         for_some_images(&format!("a step of {variant:?} {width}x"), |draw| {
             let ((found, found_report), (expected, expected_report)) = (step(draw, &gpu), step(draw, &Device::flex()));
-            let norm = expected_report.gradient_norm;
+            let (norm, gradient) = (expected_report.gradient_norm, slack(variant) * GRADIENT);
             assert!(norm > 1.0, "the gradients were clipped");
-            if (found_report.gradient_norm - norm).abs() > GRADIENT * norm {
+            if (found_report.gradient_norm - norm).abs() > gradient * norm {
                 return Err(format!("{found_report:?} {expected_report:?}"));
             }
             for ((found, expected), before) in found.iter().zip(&expected).zip(&weights) {
                 assert_eq!((&found.name, &found.name), (&expected.name, &before.name));
                 if found.name.contains("running_") {
-                    assert_close(&found.name, &found.data, &expected.data, 1e-2, STATISTICS);
+                    let tolerance = slack(variant) * STATISTICS;
+                    assert_close(&found.name, &found.data, &expected.data, 1e-2, tolerance);
                     continue;
                 }
                 // Clipped, all gradients are 1 long, and Nesterov's momentum takes a first step of 1.9 times that.
                 let moved = distance(&expected.data, &before.data).max(SHORT * 1.9 * LEARNING_RATE);
                 let rounding = f64::from(f32::EPSILON) * length(expected.data.iter::<f64>());
                 let difference = distance(&found.data, &expected.data);
-                if difference > GRADIENT * moved + rounding {
+                if difference > gradient * moved + rounding {
                     return Err(format!("{} moved by {moved:.1e}, with a difference of {difference:.1e}", found.name));
                 }
             }
