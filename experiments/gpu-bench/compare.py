@@ -164,6 +164,8 @@ def is_same_card(ours, theirs):
 
 def compare(args, work):
     ours = [name for name in args.ours if work["work"] in OURS[name].get("works", [work["work"]])]
+    if not ours:
+        return {"work": work["work"], "rounds": {}}
     programs = {name: Ours(args, work, OURS[name]) for name in ours}
     workers = {name: Worker(args, work, name) for name in args.programs}
     programs |= {name: worker for name, worker in workers.items() if worker.device}

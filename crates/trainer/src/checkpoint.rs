@@ -56,6 +56,9 @@ pub struct Progress {
     pub loss_sum: f64,
     /// Number of those steps.
     pub loss_steps: u64,
+    /// How many of them changed no weight, since their gradients were out of the range of 16 bits.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped_steps: u64,
     /// Damaged images skipped in this epoch.
     pub num_skipped: u64,
     /// The first of them by name, with the reason.

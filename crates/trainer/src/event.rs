@@ -48,6 +48,9 @@ pub enum Event {
         /// What the loss was multiplied by, in mixed precision; half of it after a step whose gradients were too large for 16 bits.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         loss_scale: Option<f64>,
+        /// Steps since the last such event that changed no weight for that reason, in mixed precision.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skipped_steps: Option<u64>,
     },
     /// The network was measured.
     Eval {
@@ -153,6 +156,7 @@ mod tests {
             images_per_second: 512.0,
             gradient_norm: None,
             loss_scale: None,
+            skipped_steps: None,
         };
         let json = serde_json::to_string(&event)?;
         assert_eq!(

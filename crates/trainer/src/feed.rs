@@ -42,6 +42,17 @@ struct Open {
     batches: EpochIter,
 }
 
+/// Parts that a batch is cut into: as few as are needed for `most` images in each, but for no part of a single image, on which batch norm
+/// cannot train.
+fn num_parts(batch_size: usize, most: usize) -> usize {
+    batch_size.div_ceil(most.max(1)).min(batch_size / 2).max(1)
+}
+
+/// Images in the largest part of a batch that is cut for at most so many, or for one more where a single one would be left.
+pub fn largest_part(batch_size: usize, most: usize) -> usize {
+    batch_size.div_ceil(num_parts(batch_size, most))
+}
+
 impl<'a> Feed<'a> {
     /// Loads the teacher, if there is one; no image is read yet.
     pub fn new(plan: &'a Plan, device: &'a Device, micro_batch_size: Option<usize>) -> anyhow::Result<Self> {
@@ -85,13 +96,11 @@ impl<'a> Feed<'a> {
         Ok(input)
     }
 
-    /// A batch in as few parts as are needed, each as large as another but for one image. No part is a single image, on which batch
-    /// norm cannot train: three are not cut into two.
+    /// A batch in its parts, each as large as another but for one image.
     fn cut(&self, images: Tensor<4>, targets: Tensor<2>) -> Vec<(Tensor<4>, Tensor<2>)> {
         let num_images = images.dims()[0];
-        let most = self.micro_batch_size.unwrap_or(num_images).max(1);
-        let parts = num_images.div_ceil(most).min(num_images / 2);
-        if parts < 2 {
+        let parts = num_parts(num_images, self.micro_batch_size.unwrap_or(num_images));
+        if parts == 1 {
             return vec![(images, targets)];
         }
         let ends = |part: usize| num_images * part / parts;
@@ -107,6 +116,31 @@ impl<'a> Feed<'a> {
         match &batch.label_sets {
             None => loss::one_hot(&batch.labels, num_classes, smoothing, self.device),
             Some(label_sets) => loss::many_hot(label_sets, num_classes, smoothing, self.device),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_batch_is_a_single_image_and_halving_ends() {
+        for (batch_size, most, largest) in
+            [(24, 24, 24), (24, 12, 12), (24, 7, 6), (7, 2, 3), (3, 2, 3), (2, 1, 2), (8, 1, 2), (1, 1, 1)]
+        {
+            assert_eq!(largest_part(batch_size, most), largest, "{batch_size} at most {most}");
+        }
+        for batch_size in 1..100 {
+            let mut images = batch_size;
+            loop {
+                let fewer = largest_part(batch_size, images.div_ceil(2));
+                if fewer >= images {
+                    break;
+                }
+                images = fewer;
+            }
+            assert!(images <= 3, "{batch_size} images end in parts of {images}");
         }
     }
 }

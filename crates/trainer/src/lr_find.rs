@@ -49,7 +49,6 @@ pub struct RangeTest {
 
 /// Takes the steps, on a network of its own that is then forgotten. `None` if `stop` said so between two steps.
 pub fn find_learning_rate(plan: &Plan, device: &Device, stop: &dyn Fn() -> bool) -> anyhow::Result<Option<RangeTest>> {
-    plan.recipe.train.precision.check(device)?;
     let mut trainee = first_trainee(plan, device)?;
     trainee.ema = None;
     let mut feed = Feed::new(plan, device, plan.recipe.train.micro_batch_size)?;

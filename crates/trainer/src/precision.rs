@@ -32,8 +32,12 @@ impl Precision {
 }
 
 /// What the loss is multiplied by, and gradients divided by again, so that they stay in the range of 16 bits. The rule and the constants
-/// are those of `torch.amp.GradScaler`: a step whose gradients are not finite changes nothing but the scale, which it halves, and
-/// after 2,000 steps without one the scale is doubled.
+/// are those of `torch.amp.GradScaler`: a step whose gradients are not finite leaves the weights, and what the optimizer remembers of
+/// them, as they were and halves the scale, and after 2,000 steps without one the scale is doubled.
+///
+/// Two things are otherwise than there. A step that leaves the weights alone is counted all the same, by the schedule and in Adam's
+/// correction for averages that are young, which makes the next few updates a little smaller. And a map beyond 16 bits, from which
+/// the loss is no number, ends the run rather than the step: norms have seen it.
 ///
 /// It lives on the device, so that nobody waits to learn whether a step counts.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! The loop. Forward, backward, check, clip, update; at the step's end evaluate and save what is due; the rest is told to the
 //! observers.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -12,12 +13,13 @@ use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
 use crate::device::{self, ChosenDevice};
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{EMA_SUFFIX, Event, FinishReason};
-use crate::feed::{Feed, StepInput};
+use crate::feed::{self, Feed, StepInput};
 use crate::finetune::Pretrained;
 use crate::interrupt::Interrupt;
 use crate::observe::{ConsoleObserver, JsonlObserver, Observer, Output, TensorBoardObserver};
 use crate::plan::Plan;
 use crate::random::{self, Purpose};
+use crate::recipe::Precision;
 use crate::run_directory::RunDirectory;
 use crate::step::{Measured, MicroBatch, NonFinite, StepReport, Trainee, training_device};
 
@@ -48,62 +50,66 @@ pub struct Surroundings<'a> {
 
 /// Runs a plan to its end, or from its last checkpoint to its end.
 ///
-/// Where a GPU has not the memory for a batch, the run goes back to its last checkpoint and on with half as many images at a time, and
-/// so again, down to [two](FEWEST_IMAGES).
+/// Where a GPU has not the memory for a step, the run goes back to its last checkpoint and on with half as many images at a time, and so
+/// again as long as batches can be cut.
 pub fn train(plan: &Plan, mut surroundings: Surroundings<'_>) -> anyhow::Result<Outcome> {
     let (device, output) = (surroundings.device, surroundings.output);
-    plan.recipe.train.precision.check(&device.device)?;
-    if plan.recipe.train.deterministic {
-        device.check_deterministic()?;
-    }
-    let mut cut = Cut::default();
+    check_device(plan, device)?;
+    let mut attempt = Attempt::default();
     loop {
-        let error = match device.run(|| run(plan, &mut surroundings, &mut cut)) {
-            Err(error) if device::is_out_of_memory(&error) => error,
+        let work = || {
+            if attempt.forced.is_some() {
+                device.device.memory_cleanup();
+            }
+            run(plan, &mut surroundings, &attempt)
+        };
+        let error = match device.run(work) {
+            Err(error) if device::is_out_of_memory(&error) && attempt.is_stepping.get() => error,
             ended => return ended,
         };
-        let images = cut.used.unwrap_or(usize::MAX).min(plan.recipe.data.batch_size);
-        let fewer = images.div_ceil(2);
-        if fewer < FEWEST_IMAGES || fewer == images {
+        let images = attempt.largest_part.get();
+        let fewer = feed::largest_part(plan.recipe.data.batch_size, images.div_ceil(2));
+        if fewer >= images {
             return Err(error);
         }
         output.line(&format!(
             "warning: {images} images at a time are too many for the memory of `{device}`: the run goes on from its last checkpoint with \
              {fewer}, which norms then see at a time; `--set train.micro_batch_size={fewer}` asks for that from the start"
         ));
-        cut = Cut { forced: Some(fewer), used: None };
-        device.device.memory_cleanup();
+        attempt = Attempt { forced: Some(fewer), ..Attempt::default() };
     }
 }
 
-/// Batch norm needs more than one.
-const FEWEST_IMAGES: usize = 2;
-
-/// Into how many images at a time batches are cut.
-#[derive(Debug, Default)]
-struct Cut {
-    /// Since the device has no memory for more.
-    forced: Option<usize>,
-    /// What that, the checkpoint or the recipe came to.
-    used: Option<usize>,
+/// An error if the device is none that the recipe can be run on.
+pub(crate) fn check_device(plan: &Plan, device: &ChosenDevice) -> anyhow::Result<()> {
+    plan.recipe.train.precision.check(&device.device)?;
+    if plan.recipe.train.deterministic { device.check_deterministic() } else { Ok(()) }
 }
 
-fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, cut: &mut Cut) -> anyhow::Result<Outcome> {
+/// How a run is tried, and what it was at when it ended.
+#[derive(Debug, Default)]
+struct Attempt {
+    /// The most images at a time, since the device has no memory for more.
+    forced: Option<usize>,
+    /// The most images that went through the network at a time.
+    largest_part: Cell<usize>,
+    /// Whether a step was under way, for which fewer images at a time need less memory.
+    is_stepping: Cell<bool>,
+}
+
+fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, attempt: &Attempt) -> anyhow::Result<Outcome> {
     let device = surroundings.device;
-    let Some((mut run, mut trainee)) = Run::begin(plan, surroundings)? else {
+    let Some((mut run, mut trainee)) = Run::begin(plan, surroundings, attempt)? else {
         return Ok(Outcome::AlreadyCompleted);
     };
-    if let Some(forced) = cut.forced {
-        run.progress.micro_batch_size = Some(forced);
-    }
-    cut.used = run.progress.micro_batch_size;
-    let mut feed = Feed::new(plan, run.device, cut.used)?;
+    let mut feed = Feed::new(plan, run.device, run.progress.micro_batch_size)?;
     run.tell(run.start_event())?;
     let mut has_kernels = !device.is_gpu();
     loop {
         if let Some(outcome) = run.end_step(&trainee)? {
             return Ok(outcome);
         }
+        attempt.is_stepping.set(true);
         let micro_batches = match feed.next(run.progress.step) {
             Ok(input) => run.fed(input),
             Err(error) => return run.stop_at_error(&trainee, error),
@@ -139,6 +145,7 @@ struct Run<'a> {
     plan: &'a Plan,
     device: &'a Device,
     interrupt: &'a Interrupt,
+    attempt: &'a Attempt,
     console: &'a mut ConsoleObserver,
     metrics: JsonlObserver,
     tensorboard: TensorBoardObserver,
@@ -159,7 +166,11 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Resumes the newest checkpoint, or starts from scratch. `None` if that checkpoint is the end of the run.
-    fn begin(plan: &'a Plan, surroundings: &'a mut Surroundings<'_>) -> anyhow::Result<Option<(Self, Trainee)>> {
+    fn begin(
+        plan: &'a Plan,
+        surroundings: &'a mut Surroundings<'_>,
+        attempt: &'a Attempt,
+    ) -> anyhow::Result<Option<(Self, Trainee)>> {
         let Surroundings { directory, device, console, output, interrupt } = surroundings;
         let checkpoints = Checkpoints::new(directory.checkpoints(), plan.recipe.checkpoint.keep, plan.steps_per_epoch);
         let resumed = {
@@ -173,7 +184,7 @@ impl<'a> Run<'a> {
         };
         let is_resumed = resumed.is_some();
         let fingerprint = plan.data_fingerprint.clone();
-        let (trainee, progress) = match resumed {
+        let (trainee, mut progress) = match resumed {
             Some(Resumed { trainee, progress, damaged }) => {
                 for checkpoint in damaged {
                     output.line(&format!("warning: passed over a damaged checkpoint: {checkpoint}"));
@@ -213,10 +224,23 @@ impl<'a> Run<'a> {
                         progress.device
                     ));
                 }
-                (trainee, Progress { device: device.name.clone(), ..progress })
+                // What another device had no memory for says nothing about this one.
+                let asked = plan.recipe.train.micro_batch_size;
+                let is_same = progress.device == device.name;
+                let micro_batch_size = if is_same { progress.micro_batch_size } else { asked };
+                if let Some(images) = micro_batch_size.filter(|_| micro_batch_size != asked && attempt.forced.is_none())
+                {
+                    output.line(&format!(
+                        "warning: the run goes on with at most {images} images at a time, since there was no memory for more"
+                    ));
+                }
+                (trainee, Progress { device: device.name.clone(), micro_batch_size, ..progress })
             }
             None => (first_trainee(plan, &device.device)?, first_progress(plan, fingerprint, device.name.clone())),
         };
+        progress.micro_batch_size = attempt.forced.or(progress.micro_batch_size);
+        let batch_size = plan.recipe.data.batch_size;
+        attempt.largest_part.set(feed::largest_part(batch_size, progress.micro_batch_size.unwrap_or(batch_size)));
         directory.keep(&plan.recipe, &device.name)?;
         let metrics = JsonlObserver::open(&directory.metrics(), Some(progress.metrics_bytes), progress.seconds)
             .context("cannot write the metrics")?;
@@ -226,6 +250,7 @@ impl<'a> Run<'a> {
             plan,
             device: &device.device,
             interrupt,
+            attempt,
             console,
             metrics,
             tensorboard,
@@ -291,7 +316,9 @@ impl<'a> Run<'a> {
             images_per_second: self.counted_images as f64 / seconds,
             gradient_norm: self.report.map(|report| report.gradient_norm).filter(|norm| norm.is_finite()),
             loss_scale: self.report.and_then(|report| report.loss_scale),
+            skipped_steps: self.report.and_then(|report| report.loss_scale).map(|_| self.progress.skipped_steps),
         };
+        self.progress.skipped_steps = 0;
         self.progress.loss_sum = 0.0;
         self.progress.loss_steps = 0;
         self.tell(event)?;
@@ -314,9 +341,12 @@ impl<'a> Run<'a> {
         let first = self.progress.step + 1 - measured.len() as u64;
         match Measured::read_all(measured) {
             Ok(reports) => {
+                // All that was begun is done.
+                self.attempt.is_stepping.set(false);
                 for report in reports {
                     self.progress.loss_sum += report.loss;
                     self.progress.loss_steps += 1;
+                    self.progress.skipped_steps += u64::from(report.was_skipped());
                     self.report = Some(report);
                 }
                 Ok(())
@@ -487,9 +517,13 @@ impl<'a> Run<'a> {
             Some(_) => "make `train.adaptive_clip` smaller",
             None => "clip gradients with `train.clip_norm`",
         };
+        let precision = match self.plan.recipe.train.precision {
+            Precision::Mixed => ", or take `train.precision = \"f32\"`: 16 bits end at 65,504",
+            Precision::F32 => "",
+        };
         bail!(
             "{error} at step {failed}, so the run stopped before it reached a checkpoint; {checkpoint}\n\n\
-             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or {clip}"
+             hint: lower `optimizer.learning_rate`, lengthen `schedule.warmup`, or {clip}{precision}"
         )
     }
 }
@@ -528,6 +562,7 @@ fn first_progress(plan: &Plan, data_fingerprint: String, device: String) -> Prog
         evaluations_since_best: 0,
         loss_sum: 0.0,
         loss_steps: 0,
+        skipped_steps: 0,
         num_skipped: 0,
         skipped: Vec::new(),
         metrics_bytes: 0,

@@ -40,6 +40,6 @@ fn a_run_goes_on_bit_for_bit_with_its_loss_scale() {
 }
 
 #[test]
-fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_nothing_else() {
+fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_no_weight() {
     mixed::steps_out_of_range_are_skipped(&Device::flex());
 }

@@ -140,7 +140,7 @@ pub(super) fn run(command: BenchCommand, global: GlobalArgs, output: &Output) ->
     match command {
         BenchCommand::Step(args) => network(&args, true, global, output)?,
         BenchCommand::Infer(args) => network(&args, false, global, output)?,
-        BenchCommand::Loader(args) => loader(&args)?,
+        BenchCommand::Loader(args) => loader(&args, global, output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -235,7 +235,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
     args.format.print(&report, network_text)
 }
 
-fn loader(args: &LoaderArgs) -> anyhow::Result<()> {
+fn loader(args: &LoaderArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(step_ms) = args.step_ms.filter(|step_ms| !(0.0..=60_000.0).contains(step_ms)) {
         return Err(UsageError(format!("`--step-ms` is {step_ms}, and must be between 0 and 60000")).into());
     }
@@ -247,10 +247,13 @@ fn loader(args: &LoaderArgs) -> anyhow::Result<()> {
     let workers = plan::workers(&recipe);
     let loader = plan::training_loader(&recipe, data.train)?;
     let (batch_size, seconds) = (recipe.data.batch_size, args.work.seconds);
+    // A device that is not there is heard of before anything is timed.
+    let chosen = args.step_ms.map(|_| device::choose(args.device.device)).transpose()?;
+    let notes = chosen.iter().filter_map(|chosen| chosen.note.as_ref());
+    notes.filter(|_| !global.quiet).for_each(|note| output.line(note));
     let timing = bench::loader(&loader, batch_size, seconds, |_| Ok(()))?;
-    let fed = match args.step_ms {
-        Some(step_ms) => {
-            let chosen = device::choose(args.device.device)?;
+    let fed = match args.step_ms.zip(chosen) {
+        Some((step_ms, chosen)) => {
             let (normalization, step) = (
                 Normalization { mean: recipe.data.mean, std: recipe.data.std },
                 Duration::from_secs_f64(step_ms / 1e3),

@@ -13,7 +13,7 @@ use crate::observe::{ConsoleObserver, Output};
 use crate::plan::{Inputs, Plan};
 use crate::recipe;
 use crate::run_directory::{self, RunDirectory};
-use crate::train::{Outcome, Surroundings, train};
+use crate::train::{Outcome, Surroundings, check_device, train};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -95,6 +95,7 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     let device = device::choose(args.device.device)?;
     plan.check_images(&|_| ())?;
     if args.lr_find {
+        check_device(&plan, &device)?;
         if !global.quiet {
             device.note.iter().for_each(|note| output.line(note));
             output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));

@@ -90,11 +90,8 @@ pub(super) fn caught<T>(device: &str, work: impl FnOnce() -> anyhow::Result<T>) 
     match result {
         // The runtime may have come through what it panicked at, as when it tries kernels out.
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => match Failure::of(&heard) {
-            Failure::Other(_) => Err(error),
-            // The error follows from this, and says less.
-            failure => failed(failure),
-        },
+        // Nor is an error a device's: those come as panics, and what was heard may be long past.
+        Ok(Err(error)) => Err(error),
         Err(payload) if heard.is_empty() || is_ours.load(Ordering::SeqCst) => resume_unwind(payload),
         Err(_) => failed(Failure::of(&heard)),
     }

@@ -312,6 +312,7 @@ mod tests {
             images_per_second: 3912.4,
             gradient_norm: None,
             loss_scale: None,
+            skipped_steps: None,
         }
     }
 

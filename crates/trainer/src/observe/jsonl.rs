@@ -106,6 +106,7 @@ mod tests {
             images_per_second: 100.0,
             gradient_norm: Some(2.0),
             loss_scale: None,
+            skipped_steps: None,
         }
     }
 

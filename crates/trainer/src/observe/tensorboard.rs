@@ -194,6 +194,7 @@ mod tests {
             images_per_second: 100.0,
             gradient_norm: Some(1.5),
             loss_scale: None,
+            skipped_steps: None,
         }
     }
 

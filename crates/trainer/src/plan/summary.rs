@@ -191,7 +191,7 @@ impl std::fmt::Display for PlanSummary {
                     self.first_learning_rate, self.highest_learning_rate, self.last_learning_rate
                 ),
             ),
-            ("memory", format!("about {} MiB for a step", self.memory_bytes.div_ceil(1 << 20))),
+            ("memory", format!("about {} MiB for a step on the CPU", self.memory_bytes.div_ceil(1 << 20))),
             ("recipe", self.recipe_hash.chars().take(16).collect()),
         ];
         // From the last to the first, so that each finds its place.

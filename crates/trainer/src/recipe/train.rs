@@ -48,8 +48,8 @@ pub struct Train {
     /// Batches whose gradients are averaged into one step.
     #[serde(default = "default::accumulate")]
     pub accumulate: usize,
-    /// The most images of a batch that go through the network at once: a larger batch is cut into equal parts, whose gradients are
-    /// averaged; norms see a part at a time. Whole batches if absent, but for GPUs without the memory for them.
+    /// The most images of a batch that go through the network at once, and one more where a single one would be left: a larger batch is cut
+    /// into equal parts, whose gradients are averaged; norms see a part at a time. Whole batches if absent, but for GPUs without the memory for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<usize>,
     /// Gradients of a larger global norm are scaled down to it. Off if absent.

@@ -183,6 +183,7 @@ mod tests {
             images_per_second: 50.0,
             gradient_norm: None,
             loss_scale: None,
+            skipped_steps: None,
         }
     }
 

@@ -33,7 +33,7 @@ fn the_curve_is_that_of_the_cpu_and_a_run_goes_on_exactly_with_its_loss_scale() 
 }
 
 #[test]
-fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_nothing_else() {
+fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_no_weight() {
     if has_f16() {
         mixed::steps_out_of_range_are_skipped(&adapter().expect("an adapter").device);
     }
