@@ -1,9 +1,12 @@
 //! Random erasing, arXiv:1708.04896, with timm's draws (`timm.data.random_erasing`, version 1.0.31), on bytes.
 //!
-//! timm erases after normalisation, where 0 is the mean colour and noise is normal. Here that is done in bytes and with ImageNet's
+//! timm erases after normalisation, on the device, where 0 is the mean colour and noise is normal. Here that is done in bytes and with ImageNet's
 //! mean and deviation, whatever a recipe normalises with, and noise beyond black and white is clipped.
 
+use std::sync::LazyLock;
+
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::image::RgbImage;
@@ -52,13 +55,14 @@ pub(crate) fn erase(
         let top = below(rng, u64::from(height - h) + 1) as u32;
         let left = below(rng, u64::from(width - w) + 1) as u32;
         let one_color = match mode {
-            EraseMode::Const => MEAN.map(level),
-            EraseMode::Rand | EraseMode::Pixel => normal_color(rng),
+            EraseMode::Const => Some(MEAN.map(level)),
+            EraseMode::Rand => Some(normal_color(rng)),
+            EraseMode::Pixel => None,
         };
         for y in top..top + h {
             let start = (y as usize * width as usize + left as usize) * 3;
             for pixel in image.pixels[start..start + w as usize * 3].chunks_exact_mut(3) {
-                pixel.copy_from_slice(&if mode == EraseMode::Pixel { normal_color(rng) } else { one_color });
+                pixel.copy_from_slice(&one_color.unwrap_or_else(|| noise(rng)));
             }
         }
         return image;
@@ -77,6 +81,31 @@ fn normal_color(rng: &mut ChaCha8Rng) -> [u8; 3] {
         channel += 1;
         level(value)
     })
+}
+
+/// Levels by channel, each as often among the 65,536 as a normal distribution with ImageNet's mean and deviation has it, rounded and
+/// clipped.
+static QUANTILES: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
+    let below = |level: usize, channel: usize| {
+        let deviations = (level as f64 + 0.5 - MEAN[channel]) / STANDARD_DEVIATION[channel];
+        0.5 * libm::erfc(-deviations / std::f64::consts::SQRT_2)
+    };
+    std::array::from_fn(|channel| {
+        let mut level = 0;
+        let quantile = |index: u32| {
+            while level < 255 && below(level, channel) * 65_536.0 < f64::from(index) + 0.5 {
+                level += 1;
+            }
+            level as u8
+        };
+        (0..65_536).map(quantile).collect()
+    })
+});
+
+/// The colour of a pixel of noise: one `u64` drawn. From a table, since there are tens of thousands in a picture.
+fn noise(rng: &mut ChaCha8Rng) -> [u8; 3] {
+    let bits = rng.next_u64();
+    std::array::from_fn(|channel| QUANTILES[channel][usize::from((bits >> (16 * channel)) as u16)])
 }
 
 #[cfg(test)]
@@ -126,6 +155,22 @@ mod tests {
         let (image, changed) = erased(EraseMode::Rand, 1, [0.4, 0.4]);
         let (x, y) = changed[0];
         assert!(changed.iter().all(|&(other_x, other_y)| image.pixel(other_x, other_y) == image.pixel(x, y)));
+    }
+
+    #[test]
+    fn levels_of_noise_are_as_frequent_as_those_of_the_normal_distribution() {
+        let mut rng = stream("test", &[7]);
+        for (channel, quantiles) in QUANTILES.iter().enumerate() {
+            let mut drawn = [0.0; 256];
+            (0..200_000).for_each(|_| drawn[usize::from(normal_color(&mut rng)[channel])] += 1.0 / 200_000.0);
+            let mut table = [0.0; 256];
+            quantiles.iter().for_each(|&level| table[usize::from(level)] += 1.0 / 65_536.0);
+            for (level, (drawn, table)) in drawn.into_iter().zip(table).enumerate() {
+                // Five standard deviations of the draws, and one entry of the table.
+                let tolerance = 5.0 * (drawn / 200_000.0_f64).sqrt() + 1.0 / 65_536.0 + 5.0 / 200_000.0;
+                assert!((drawn - table).abs() < tolerance, "channel {channel}, level {level}: {drawn} {table}");
+            }
+        }
     }
 
     #[test]
