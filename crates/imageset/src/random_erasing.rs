@@ -1,7 +1,7 @@
 //! Random erasing, arXiv:1708.04896, with timm's draws (`timm.data.random_erasing`, version 1.0.31), on bytes.
 //!
-//! timm erases after normalisation, on the device, where 0 is the mean colour and noise is normal. Here that is done in bytes and with ImageNet's
-//! mean and deviation, whatever a recipe normalises with, and noise beyond black and white is clipped.
+//! timm erases after normalisation, on the device, where 0 is the mean colour and noise is normal. Here that is done in bytes and
+//! with ImageNet's mean and deviation, whatever a recipe normalises with, and noise beyond black and white is clipped.
 
 use std::sync::LazyLock;
 
