@@ -5,17 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ghostnet_kernels::global_norm;
 use trainer::optimizer::{Optimizer, Parameter, Rule};
 
+use crate::mixed::RULES;
 use crate::{assert_close, gpu};
-
-const RULES: [Rule; 7] = [
-    Rule::Sgd { momentum: 0.0, nesterov: false },
-    Rule::Sgd { momentum: 0.9, nesterov: true },
-    Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 },
-    Rule::RmspropTf { alpha: 0.9, epsilon: 1e-3, momentum: 0.9 },
-    Rule::Lamb { betas: [0.9, 0.999], epsilon: 1e-6 },
-    Rule::Lion { betas: [0.9, 0.99] },
-    Rule::Muon { momentum: 0.95, nesterov: true, betas: [0.9, 0.95], epsilon: 1e-8 },
-];
 
 /// Numbers between -1 and 1, none of them near 0, where Lion's step turns over.
 fn values(len: usize, seed: usize) -> Vec<f32> {

@@ -14,7 +14,8 @@ use trainer::step::{MicroBatch, StepReport, StepSettings, Trainee};
 /// What makes a recipe's run one of mixed precision.
 pub const MIXED: [&str; 2] = ["--set", "train.precision=mixed"];
 
-const RULES: [Rule; 7] = [
+/// Every optimizer.
+pub const RULES: [Rule; 7] = [
     Rule::Sgd { momentum: 0.0, nesterov: false },
     Rule::Sgd { momentum: 0.9, nesterov: true },
     Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 },
