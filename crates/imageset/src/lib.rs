@@ -47,7 +47,7 @@ pub use dataset::{BurnDataset, ImageItem, SourceDataset};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use image::RgbImage;
 pub use loader::{Batch, EpochIter, Loader, LoaderConfig, LoaderError, OnCorrupt};
-pub use random_erasing::EraseMode;
+pub use random_erasing::{EraseMode, Erasure, RandomErasing};
 pub use regroup::MAX_REGROUPED_IMAGES;
 pub use sampling::Sampling;
 pub use source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError, SourceKind, load_image};

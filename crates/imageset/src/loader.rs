@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::{DecodeLimits, panic_message};
 use crate::random::repeated_sample_stream;
+use crate::random_erasing::Erasure;
 use crate::sampling::{EpochOrder, Sampling};
 use crate::source::{ImageSource, LoadError, load_image};
 use crate::transform::Pipeline;
@@ -82,7 +83,7 @@ impl Default for LoaderConfig {
 }
 
 /// Some samples, ready for the device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// Pixels of all samples.
     ///
@@ -90,6 +91,8 @@ pub struct Batch {
     ///
     /// `[batch, image_size, image_size, 3]`, 8-bit RGB.
     pub pixels: Vec<u8>,
+    /// What is to be painted over each sample once it is normalised; in most recipes nothing.
+    pub erasures: Vec<Option<Erasure>>,
     /// Class number of each sample; if it has several, the first one, and 0 if it has none.
     pub labels: Vec<usize>,
     /// All class numbers of each sample. Only if the source [is multi-label](ImageSource::is_multi_label).
@@ -292,6 +295,7 @@ struct EpochPlan {
 #[derive(Default)]
 struct Chunk {
     pixels: Vec<u8>,
+    erasures: Vec<Option<Erasure>>,
     labels: Vec<usize>,
     label_sets: Vec<Vec<usize>>,
     indices: Vec<usize>,
@@ -352,6 +356,7 @@ impl EpochPlan {
         let mut rng = repeated_sample_stream(*seed, self.epoch, index, self.order.occurrence(place));
         let image = self.pipeline.apply(image, &mut rng);
         chunk.pixels.extend_from_slice(&image.pixels);
+        chunk.erasures.push(self.pipeline.erasure(&mut rng));
         chunk.labels.push(source.label(used));
         if source.is_multi_label() {
             chunk.label_sets.push(source.labels(used));
@@ -364,6 +369,7 @@ impl EpochPlan {
         let image_size = self.pipeline.image_size();
         let mut batch = Batch {
             pixels: Vec::with_capacity(chunks.iter().map(|chunk| chunk.pixels.len()).sum()),
+            erasures: Vec::new(),
             labels: Vec::new(),
             label_sets: self.shared.source.is_multi_label().then(Vec::new),
             indices: Vec::new(),
@@ -372,6 +378,7 @@ impl EpochPlan {
         };
         for chunk in chunks {
             batch.pixels.extend_from_slice(&chunk.pixels);
+            batch.erasures.extend(chunk.erasures);
             batch.labels.extend(chunk.labels);
             if let Some(label_sets) = &mut batch.label_sets {
                 label_sets.extend(chunk.label_sets);
@@ -550,6 +557,7 @@ mod tests {
     use super::*;
     use crate::image::RgbImage;
     use crate::random::permutation;
+    use crate::random_erasing::{EraseMode, RandomErasing};
     use crate::source::{EncodedImage, SourceError};
     use crate::transform::Transform;
 
@@ -611,6 +619,7 @@ mod tests {
                 interpolation: Default::default(),
             },
             Transform::HorizontalFlip { probability: 0.5 },
+            Transform::RandomErasing(RandomErasing { mode: EraseMode::Pixel, ..RandomErasing::default() }),
         ];
         Pipeline::new(&transforms, image_size).unwrap()
     }

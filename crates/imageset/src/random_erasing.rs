@@ -1,111 +1,131 @@
-//! Random erasing, arXiv:1708.04896, with timm's draws (`timm.data.random_erasing`, version 1.0.31), on bytes.
+//! Random erasing, arXiv:1708.04896, as timm does it (`timm.data.random_erasing`, version 1.0.31): a box of the *normalised* image is
+//! painted over, so that 0 is the mean colour and noise is that of the standard normal distribution, whatever a recipe normalises with.
 //!
-//! timm erases after normalisation, on the device, where 0 is the mean colour and noise is normal. Here that is done in bytes and
-//! with ImageNet's mean and deviation, whatever a recipe normalises with, and noise beyond black and white is clipped.
-
-use std::sync::LazyLock;
+//! Normalisation is not this crate's: it draws the box and its paint, and who normalises paints.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use crate::image::RgbImage;
-use crate::random::{below, normal, uniform};
+use crate::random::{below, uniform, unit};
+
+/// How often a box is erased, of what size and shape, and what is painted there.
+///
+/// Up to ten times an area and a shape are drawn; if none fits, nothing is erased. Draws: whether; per try area, logarithm of the
+/// shape, and for the one that fits top, left, and its colours.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomErasing {
+    /// How often, 0 to 1.
+    pub probability: f64,
+    /// Smallest and largest part of the picture's area.
+    pub area: [f64; 2],
+    /// Smallest and largest height divided by width, drawn evenly in the logarithm.
+    pub ratio: [f64; 2],
+    /// What the box is filled with.
+    pub mode: EraseMode,
+}
+
+impl Default for RandomErasing {
+    /// Those of timm's training script but for the probability, which it leaves at 0, that is, off.
+    fn default() -> Self {
+        Self { probability: 0.25, area: [0.02, 1.0 / 3.0], ratio: [0.3, 1.0 / 0.3], mode: EraseMode::Const }
+    }
+}
 
 /// What an erased box is filled with, by timm's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EraseMode {
-    /// ImageNet's mean colour.
+    /// The mean colour.
     #[default]
     Const,
-    /// One colour, drawn from a normal distribution with ImageNet's mean and standard deviation.
+    /// One normally distributed colour.
     Rand,
-    /// A colour of its own for each pixel, drawn likewise.
+    /// A normally distributed colour of its own for each pixel.
     Pixel,
 }
 
-/// ImageNet's mean colour and its standard deviation, in levels of 255.
-const MEAN: [f64; 3] = [0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0];
-const STANDARD_DEVIATION: [f64; 3] = [0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0];
+/// A box of a normalised image and what is painted over it. Its numbers are pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Erasure {
+    /// First row.
+    pub top: u32,
+    /// First column.
+    pub left: u32,
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+    /// Normalised colours: one for each pixel, row by row, or a single one for all of them.
+    pub colors: Vec<[f32; 3]>,
+}
+
+impl Erasure {
+    /// Colours from one row to the next, and from one column to the next, in [`colors`](Self::colors).
+    pub fn strides(&self) -> [usize; 2] {
+        if self.colors.len() == 1 { [0, 0] } else { [self.width as usize, 1] }
+    }
+
+    /// The colour in a row and a column of the box.
+    pub fn color(&self, row: u32, column: u32) -> [f32; 3] {
+        let [rows, columns] = self.strides();
+        self.colors[row as usize * rows + column as usize * columns]
+    }
+
+    /// Paints a picture as it looks where normalisation with `mean` and `std`, on the scale of 0 to 1, is undone; what is darker than
+    /// black or lighter than white is neither.
+    pub fn paint(&self, image: &mut RgbImage, mean: [f32; 3], std: [f32; 3]) {
+        let level = |color: [f32; 3], channel: usize| {
+            (255.0 * (mean[channel] + std[channel] * color[channel])).round().clamp(0.0, 255.0) as u8
+        };
+        for row in 0..self.height {
+            for column in 0..self.width {
+                let at = ((self.top + row) as usize * image.width as usize + (self.left + column) as usize) * 3;
+                let color = self.color(row, column);
+                image.pixels[at..at + 3].copy_from_slice(&[0, 1, 2].map(|channel| level(color, channel)));
+            }
+        }
+    }
+}
 
 /// Boxes that are tried before a picture is left as it is.
 const TRIES: usize = 10;
 
-/// Erases one box: its area is a part of the picture's between `area`'s ends, its height by its width between `ratio`'s.
-pub(crate) fn erase(
-    mut image: RgbImage,
-    area: [f64; 2],
-    ratio: [f64; 2],
-    mode: EraseMode,
-    rng: &mut ChaCha8Rng,
-) -> RgbImage {
-    let (width, height) = (image.width, image.height);
-    let whole = f64::from(width) * f64::from(height);
-    for _ in 0..TRIES {
-        let target = whole * uniform(rng, area[0], area[1]);
-        let aspect = uniform(rng, ratio[0].ln(), ratio[1].ln()).exp();
-        // Python's round(): halves to the even number.
-        let h = (target * aspect).sqrt().round_ties_even();
-        let w = (target / aspect).sqrt().round_ties_even();
-        if w >= f64::from(width) || h >= f64::from(height) {
-            continue;
+impl RandomErasing {
+    /// What becomes of one picture of `width` x `height` pixels.
+    pub(crate) fn draw(&self, width: u32, height: u32, rng: &mut ChaCha8Rng) -> Option<Erasure> {
+        if unit(rng) >= self.probability {
+            return None;
         }
-        let (w, h) = (w as u32, h as u32);
-        let top = below(rng, u64::from(height - h) + 1) as u32;
-        let left = below(rng, u64::from(width - w) + 1) as u32;
-        let one_color = match mode {
-            EraseMode::Const => Some(MEAN.map(level)),
-            EraseMode::Rand => Some(normal_color(rng)),
-            EraseMode::Pixel => None,
-        };
-        for y in top..top + h {
-            let start = (y as usize * width as usize + left as usize) * 3;
-            for pixel in image.pixels[start..start + w as usize * 3].chunks_exact_mut(3) {
-                pixel.copy_from_slice(&one_color.unwrap_or_else(|| noise(rng)));
+        let whole = f64::from(width) * f64::from(height);
+        for _ in 0..TRIES {
+            let target = whole * uniform(rng, self.area[0], self.area[1]);
+            let aspect = uniform(rng, self.ratio[0].ln(), self.ratio[1].ln()).exp();
+            // Python's round(): halves to the even number.
+            let h = (target * aspect).sqrt().round_ties_even();
+            let w = (target / aspect).sqrt().round_ties_even();
+            if w >= f64::from(width) || h >= f64::from(height) {
+                continue;
             }
+            let (w, h) = (w as u32, h as u32);
+            let top = below(rng, u64::from(height - h) + 1) as u32;
+            let left = below(rng, u64::from(width - w) + 1) as u32;
+            let colors = match self.mode {
+                EraseMode::Const => vec![[0.0; 3]],
+                EraseMode::Rand => vec![normal_color(rng)],
+                EraseMode::Pixel => (0..w * h).map(|_| normal_color(rng)).collect(),
+            };
+            // A small part of a small picture may round to nothing.
+            return (w * h > 0).then_some(Erasure { top, left, height: h, width: w, colors });
         }
-        return image;
+        None
     }
-    image
 }
 
-fn level(value: f64) -> u8 {
-    value.round().clamp(0.0, 255.0) as u8
-}
-
-fn normal_color(rng: &mut ChaCha8Rng) -> [u8; 3] {
-    let mut channel = 0;
-    [0; 3].map(|_: u8| {
-        let value = MEAN[channel] + STANDARD_DEVIATION[channel] * normal(rng);
-        channel += 1;
-        level(value)
-    })
-}
-
-/// Levels by channel, each as often among the 65,536 as a normal distribution with ImageNet's mean and deviation has it, rounded and
-/// clipped.
-static QUANTILES: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
-    let below = |level: usize, channel: usize| {
-        let deviations = (level as f64 + 0.5 - MEAN[channel]) / STANDARD_DEVIATION[channel];
-        0.5 * libm::erfc(-deviations / std::f64::consts::SQRT_2)
-    };
-    std::array::from_fn(|channel| {
-        let mut level = 0;
-        let quantile = |index: u32| {
-            while level < 255 && below(level, channel) * 65_536.0 < f64::from(index) + 0.5 {
-                level += 1;
-            }
-            level as u8
-        };
-        (0..65_536).map(quantile).collect()
-    })
-});
-
-/// The colour of a pixel of noise: one `u64` drawn. From a table, since there are tens of thousands in a picture.
-fn noise(rng: &mut ChaCha8Rng) -> [u8; 3] {
-    let bits = rng.next_u64();
-    std::array::from_fn(|channel| QUANTILES[channel][usize::from((bits >> (16 * channel)) as u16)])
+fn normal_color(rng: &mut ChaCha8Rng) -> [f32; 3] {
+    std::array::from_fn(|_| StandardNormal.sample(rng))
 }
 
 #[cfg(test)]
@@ -113,26 +133,17 @@ mod tests {
     use super::*;
     use crate::random::stream;
 
-    /// Columns and rows that differ from a white picture.
-    fn erased(mode: EraseMode, number: u64, area: [f64; 2]) -> (RgbImage, Vec<(u32, u32)>) {
-        let white = RgbImage::filled(60, 40, [255; 3]);
-        let image = erase(white, area, [0.3, 1.0 / 0.3], mode, &mut stream("test", &[number]));
-        let changed = (0..40).flat_map(|y| (0..60).map(move |x| (x, y)));
-        let changed = changed.filter(|&(x, y)| image.pixel(x, y) != [255; 3]).collect();
-        (image, changed)
-    }
+    const ALWAYS: RandomErasing =
+        RandomErasing { probability: 1.0, area: [0.02, 1.0 / 3.0], ratio: [0.3, 1.0 / 0.3], mode: EraseMode::Const };
 
     #[test]
-    fn one_box_of_the_asked_size_and_shape_is_erased_and_nothing_else() {
+    fn boxes_of_the_asked_size_and_shape_lie_anywhere_inside() {
         let mut places = std::collections::BTreeSet::new();
         for number in 0..200 {
-            let (image, changed) = erased(EraseMode::Const, number, [0.02, 1.0 / 3.0]);
-            let (xs, ys): (Vec<u32>, Vec<u32>) = changed.iter().copied().unzip();
-            let (left, top) = (*xs.iter().min().expect("a box"), *ys.iter().min().expect("a box"));
-            let width = xs.iter().max().expect("a box") - left + 1;
-            let height = ys.iter().max().expect("a box") - top + 1;
-            assert_eq!(changed.len() as u32, width * height, "a box without holes");
-            assert!(changed.iter().all(|&(x, y)| image.pixel(x, y) == [124, 116, 104]), "ImageNet's mean colour");
+            let erasure = ALWAYS.draw(60, 40, &mut stream("test", &[number])).unwrap();
+            let Erasure { top, left, height, width, ref colors } = erasure;
+            assert!(left + width <= 60 && top + height <= 40);
+            assert_eq!(*colors, [[0.0; 3]], "the mean colour");
             let share = f64::from(width * height) / 2400.0;
             assert!((0.015..0.36).contains(&share), "{share}");
             assert!((0.25..4.0).contains(&(f64::from(height) / f64::from(width))));
@@ -142,40 +153,56 @@ mod tests {
     }
 
     #[test]
-    fn noise_has_imagenets_mean_and_deviation() {
-        let (image, changed) = erased(EraseMode::Pixel, 1, [0.4, 0.4]);
-        for channel in 0..3 {
-            let values: Vec<f64> = changed.iter().map(|&(x, y)| f64::from(image.pixel(x, y)[channel])).collect();
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
-            let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
-            // Clipping takes some of it away.
-            assert!((mean - MEAN[channel]).abs() < 8.0, "{mean}");
-            assert!((variance.sqrt() - STANDARD_DEVIATION[channel]).abs() < 8.0, "{}", variance.sqrt());
-        }
-        let (image, changed) = erased(EraseMode::Rand, 1, [0.4, 0.4]);
-        let (x, y) = changed[0];
-        assert!(changed.iter().all(|&(other_x, other_y)| image.pixel(other_x, other_y) == image.pixel(x, y)));
+    fn as_many_pictures_are_erased_as_are_asked_for() {
+        let mut rng = stream("test", &[8]);
+        let quarter = RandomErasing::default();
+        let erased = (0..4000).filter(|_| quarter.draw(32, 32, &mut rng).is_some()).count();
+        // Four standard deviations: 4 * sqrt(4000 * 1/4 * 3/4) = 110.
+        assert!(erased.abs_diff(1000) < 110, "{erased}");
+        let never = RandomErasing { probability: 0.0, ..ALWAYS };
+        assert!((0..100).all(|_| never.draw(32, 32, &mut rng).is_none()));
     }
 
     #[test]
-    fn levels_of_noise_are_as_frequent_as_those_of_the_normal_distribution() {
-        let mut rng = stream("test", &[7]);
-        for (channel, quantiles) in QUANTILES.iter().enumerate() {
-            let mut drawn = [0.0; 256];
-            (0..200_000).for_each(|_| drawn[usize::from(normal_color(&mut rng)[channel])] += 1.0 / 200_000.0);
-            let mut table = [0.0; 256];
-            quantiles.iter().for_each(|&level| table[usize::from(level)] += 1.0 / 65_536.0);
-            for (level, (drawn, table)) in drawn.into_iter().zip(table).enumerate() {
-                // Five standard deviations of the draws, and one entry of the table.
-                let tolerance = 5.0 * (drawn / 200_000.0_f64).sqrt() + 1.0 / 65_536.0 + 5.0 / 200_000.0;
-                assert!((drawn - table).abs() < tolerance, "channel {channel}, level {level}: {drawn} {table}");
+    fn noise_is_that_of_the_standard_normal_distribution() {
+        let erasing = RandomErasing { mode: EraseMode::Pixel, area: [0.5, 0.5], ..ALWAYS };
+        let erasure = erasing.draw(200, 200, &mut stream("test", &[1])).unwrap();
+        assert_eq!(erasure.colors.len() as u32, erasure.width * erasure.height);
+        let count = erasure.colors.len() as f64;
+        for channel in 0..3 {
+            let moment = |power: i32| {
+                erasure.colors.iter().map(|color| f64::from(color[channel]).powi(power)).sum::<f64>() / count
+            };
+            // Five standard deviations of each mean: the variances of x, x² and x⁴ are 1, 2 and 96.
+            for (power, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (4, 3.0, 96.0_f64)] {
+                let found = moment(power);
+                assert!((found - expected).abs() < 5.0 * (variance / count).sqrt(), "moment {power}: {found}");
             }
+        }
+        let first = erasure.color(0, 0);
+        assert!(erasure.colors[1..].iter().all(|color| *color != first), "every pixel has a colour of its own");
+        let erasing = RandomErasing { mode: EraseMode::Rand, ..erasing };
+        let erasure = erasing.draw(200, 200, &mut stream("test", &[1])).unwrap();
+        assert_eq!(erasure.colors.len(), 1);
+        assert_ne!(erasure.color(3, 4), [0.0; 3]);
+    }
+
+    #[test]
+    fn a_painted_picture_has_the_colours_that_normalisation_hides() {
+        let mut image = RgbImage::filled(4, 3, [9; 3]);
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let colors = vec![[0.0; 3], [1.0, -1.0, 9.0]];
+        Erasure { top: 1, left: 2, height: 1, width: 2, colors }.paint(&mut image, mean, std);
+        let painted = [[124, 116, 104], [182, 59, 255]];
+        for (at, pixel) in image.pixels.chunks_exact(3).enumerate() {
+            let expected = if (6..8).contains(&at) { painted[at - 6] } else { [9; 3] };
+            assert_eq!(pixel, expected, "pixel {at}");
         }
     }
 
     #[test]
     fn a_picture_that_no_box_fits_is_left_alone() {
-        let dot = RgbImage::filled(1, 1, [7; 3]);
-        assert_eq!(erase(dot.clone(), [0.5, 1.0], [1.0, 1.0], EraseMode::Pixel, &mut stream("test", &[])), dot);
+        let erasing = RandomErasing { area: [0.5, 1.0], ratio: [1.0, 1.0], ..ALWAYS };
+        assert_eq!(erasing.draw(1, 1, &mut stream("test", &[])), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::augment::{AugMix, AutoAugment, RandAugment, ThreeAugment, TrivialAugm
 use crate::color_jitter;
 use crate::image::RgbImage;
 use crate::random::{below, shuffle, uniform, unit};
-use crate::random_erasing::{EraseMode, erase};
+use crate::random_erasing::{Erasure, RandomErasing};
 use crate::resize::{Resized, resize};
 
 /// How a resized pixel is computed from its neighbours.
@@ -115,24 +115,8 @@ pub enum Transform {
         #[serde(default = "default_padding")]
         padding: u32,
     },
-    /// A box of the picture is erased (timm's `RandomErasing`; there it comes after the normalisation, so it belongs at the end).
-    ///
-    /// Up to ten times an area and a shape are drawn; if none fits, nothing is erased. Draws: whether; per try area, logarithm of
-    /// the shape, and for the one that fits top, left, and its colours.
-    RandomErasing {
-        /// How often, 0 to 1.
-        #[serde(default = "default_erasing_probability")]
-        probability: f64,
-        /// Smallest and largest part of the picture's area.
-        #[serde(default = "default_erasing_area")]
-        area: [f64; 2],
-        /// Smallest and largest height divided by width, drawn evenly in the logarithm.
-        #[serde(default = "default_erasing_ratio")]
-        ratio: [f64; 2],
-        /// What the box is filled with.
-        #[serde(default)]
-        mode: EraseMode,
-    },
+    /// A box of the normalised image is painted over (timm's `RandomErasing`): the last transform, once. See [`Pipeline::erasure`].
+    RandomErasing(RandomErasing),
     /// A few random operations of one strength (timm's `rand_augment_transform`).
     RandAugment(RandAugment),
     /// A pair of operations from a searched list (timm's `auto_augment_transform`).
@@ -174,19 +158,6 @@ fn default_jitter() -> f64 {
     0.4
 }
 
-// Those of timm's training script but for the probability, which it leaves at 0, that is, off.
-fn default_erasing_probability() -> f64 {
-    0.25
-}
-
-fn default_erasing_area() -> [f64; 2] {
-    [0.02, 1.0 / 3.0]
-}
-
-fn default_erasing_ratio() -> [f64; 2] {
-    [0.3, 1.0 / 0.3]
-}
-
 fn default_padding() -> u32 {
     4
 }
@@ -225,6 +196,15 @@ pub enum TransformError {
         low: f64,
         /// Second number.
         high: f64,
+    },
+    /// What happens to the normalised image would come before what happens to the picture.
+    #[error(
+        "`{after}` comes after `random_erasing`, which paints on the finished image, once: move `random_erasing` to the end of the \
+         list"
+    )]
+    ErasingNotLast {
+        /// The transform that follows, by its name in a recipe.
+        after: &'static str,
     },
     /// Pictures would keep sizes of their own.
     #[error(
@@ -267,7 +247,7 @@ impl Transform {
             Self::HorizontalFlip { .. } => "horizontal_flip",
             Self::ColorJitter { .. } => "color_jitter",
             Self::PadRandomCrop { .. } => "pad_random_crop",
-            Self::RandomErasing { .. } => "random_erasing",
+            Self::RandomErasing(_) => "random_erasing",
             Self::RandAugment(_) => "rand_augment",
             Self::AutoAugment(_) => "auto_augment",
             Self::TrivialAugment(_) => "trivial_augment",
@@ -286,7 +266,7 @@ impl Transform {
             | Self::PadRandomCrop { size, .. } => Some(size),
             Self::HorizontalFlip { .. }
             | Self::ColorJitter { .. }
-            | Self::RandomErasing { .. }
+            | Self::RandomErasing(_)
             | Self::RandAugment(_)
             | Self::AutoAugment(_)
             | Self::TrivialAugment(_)
@@ -334,7 +314,7 @@ impl Transform {
             Self::PadRandomCrop { padding, .. } => {
                 in_range("padding", f64::from(padding), padding <= MAX_SIZE, "at most 16384")
             }
-            Self::RandomErasing { probability, area, ratio, .. } => {
+            Self::RandomErasing(RandomErasing { probability, area, ratio, .. }) => {
                 in_range("probability", probability, (0.0..=1.0).contains(&probability), "from 0 to 1")?;
                 for value in area {
                     in_range("area", value, value > 0.0 && value <= 1.0, "above 0 and at most 1")?;
@@ -377,7 +357,9 @@ impl Transform {
     fn is_random(&self) -> bool {
         match *self {
             Self::RandomResizedCrop { .. } | Self::PadRandomCrop { .. } => true,
-            Self::HorizontalFlip { probability } | Self::RandomErasing { probability, .. } => probability > 0.0,
+            Self::HorizontalFlip { probability } | Self::RandomErasing(RandomErasing { probability, .. }) => {
+                probability > 0.0
+            }
             Self::ColorJitter { brightness, contrast, saturation, hue } => {
                 brightness > 0.0 || contrast > 0.0 || saturation > 0.0 || hue > 0.0
             }
@@ -416,13 +398,8 @@ impl Transform {
                     image
                 }
             }
-            Self::RandomErasing { probability, area, ratio, mode } => {
-                if unit(rng) < probability {
-                    erase(image, area, ratio, mode, rng)
-                } else {
-                    image
-                }
-            }
+            // Painted after the normalisation, see `Pipeline::erasure`.
+            Self::RandomErasing(_) => image,
             Self::ColorJitter { brightness, contrast, saturation, hue } => {
                 jitter(image, [brightness, contrast, saturation, hue], rng)
             }
@@ -562,6 +539,9 @@ impl Pipeline {
         let mut square = None;
         for transform in transforms {
             transform.check()?;
+            if let Some((Transform::RandomErasing(_), _)) = steps.last() {
+                return Err(TransformError::ErasingNotLast { after: transform.name() });
+            }
             let mut transform = transform.clone();
             let name = transform.name();
             let mut resolved = 0;
@@ -572,7 +552,7 @@ impl Pipeline {
             square = match transform {
                 Transform::HorizontalFlip { .. }
                 | Transform::ColorJitter { .. }
-                | Transform::RandomErasing { .. }
+                | Transform::RandomErasing(_)
                 | Transform::RandAugment(_)
                 | Transform::AutoAugment(_)
                 | Transform::TrivialAugment(_)
@@ -596,13 +576,21 @@ impl Pipeline {
         }
     }
 
-    /// Applies all transforms in order.
+    /// Applies all transforms in order, but for what [`erasure`](Self::erasure) draws.
     ///
     /// # Shapes
     ///
     /// `[height, width, 3]` of any size to `[image_size, image_size, 3]`.
     pub fn apply(&self, image: RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
         self.steps.iter().fold(image, |image, (transform, size)| transform.apply(image, *size, rng))
+    }
+
+    /// What is painted over the picture that [`apply`](Self::apply) made, once it is normalised; drawn after it, from the same generator.
+    pub fn erasure(&self, rng: &mut ChaCha8Rng) -> Option<Erasure> {
+        match self.steps.last() {
+            Some((Transform::RandomErasing(erasing), _)) => erasing.draw(self.image_size, self.image_size, rng),
+            _ => None,
+        }
     }
 
     /// Whether the same picture may come out differently another time.
@@ -656,12 +644,7 @@ mod tests {
             Transform::HorizontalFlip { probability: 0.5 },
             Transform::ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.0 },
             Transform::PadRandomCrop { size: None, padding: 4 },
-            Transform::RandomErasing {
-                probability: 0.25,
-                area: [0.02, 1.0 / 3.0],
-                ratio: [0.3, 1.0 / 0.3],
-                mode: EraseMode::Const,
-            },
+            Transform::RandomErasing(RandomErasing::default()),
             Transform::RandAugment(RandAugment::default()),
             Transform::AutoAugment(AutoAugment::default()),
             Transform::TrivialAugment(TrivialAugment::default()),
@@ -809,7 +792,6 @@ mod tests {
         for keeps in [
             "{ horizontal_flip = {} }",
             "{ color_jitter = {} }",
-            "{ random_erasing = {} }",
             "{ rand_augment = {} }",
             "{ auto_augment = {} }",
             "{ trivial_augment = {} }",
@@ -825,6 +807,28 @@ mod tests {
                 }
             }
             assert!(pipeline(keeps, 32).unwrap_err().starts_with("after the transforms pictures do not all have"));
+        }
+    }
+
+    #[test]
+    fn nothing_comes_after_random_erasing() {
+        let erases = pipeline("{ center_crop = {} }, { random_erasing = { probability = 1.0 } }", 32).unwrap();
+        assert!(erases.is_random());
+        let mut rng = sample_stream(0, 0, 0);
+        let image = picture(40, 31);
+        assert_eq!(erases.apply(image.clone(), &mut rng), apply("{ center_crop = {} }", 32, image, 0));
+        let erasure = erases.erasure(&mut rng).unwrap();
+        assert!(erasure.left + erasure.width <= 32 && erasure.top + erasure.height <= 32);
+        let plain = pipeline("{ center_crop = {} }", 32).unwrap();
+        assert_eq!(plain.erasure(&mut rng), None);
+        for (after, name) in [("{ center_crop = {} }", "center_crop"), ("{ random_erasing = {} }", "random_erasing")] {
+            assert_eq!(
+                pipeline(&format!("{{ center_crop = {{}} }}, {{ random_erasing = {{}} }}, {after}"), 32).unwrap_err(),
+                format!(
+                    "`{name}` comes after `random_erasing`, which paints on the finished image, once: move `random_erasing` to the \
+                     end of the list"
+                )
+            );
         }
     }
 

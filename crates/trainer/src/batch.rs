@@ -17,6 +17,7 @@ pub struct Normalization {
 pub fn of_picture(picture: RgbImage) -> Batch {
     Batch {
         pixels: picture.pixels,
+        erasures: vec![None],
         labels: vec![0],
         label_sets: None,
         indices: vec![0],

@@ -1,5 +1,5 @@
 //! What the steps of a run are fed with: its batches, one after the other from any step on, as images and soft targets on the
-//! device, mixed, weighted and with a teacher's opinion as the recipe asks.
+//! device, mixed, erased in part, weighted and with a teacher's opinion as the recipe asks.
 
 use anyhow::Context;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -7,6 +7,7 @@ use imageset::{Batch, EpochIter};
 
 use crate::batch;
 use crate::distill::TeacherNetwork;
+use crate::erase;
 use crate::loss;
 use crate::plan::Plan;
 use crate::random::{self, Purpose};
@@ -82,8 +83,10 @@ impl<'a> Feed<'a> {
             let size = batch.image_size as usize;
             let targets = self.targets(&batch);
             let mix = plan.mix_policy(step).draw_batch(batch.labels.len(), size, size, &mut random);
+            let erasures = std::mem::take(&mut batch.erasures);
             let images = batch::images(batch, &plan.normalization, self.device);
             let (images, mut targets) = mix.apply(images, targets);
+            let images = erase::erase(images, &erasures)?;
             if let Some(weights) = &self.class_weights {
                 targets = targets * weights.clone();
             }

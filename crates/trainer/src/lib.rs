@@ -16,6 +16,7 @@ pub mod device;
 pub mod distill;
 pub mod duration;
 pub mod ema;
+pub mod erase;
 pub mod evaluate;
 pub mod event;
 pub mod export;

@@ -297,7 +297,11 @@ impl RunReport {
         let show = |index: usize| -> anyhow::Result<Augmented> {
             let image = load_image(data.train.as_ref(), index, &limits)?;
             let views = (0..AUGMENTED_EPOCHS).map(|epoch| {
-                let view = pipeline.apply(image.clone(), &mut random::sample_stream(*seed, epoch, index));
+                let mut random = random::sample_stream(*seed, epoch, index);
+                let mut view = pipeline.apply(image.clone(), &mut random);
+                if let Some(erasure) = pipeline.erasure(&mut random) {
+                    erasure.paint(&mut view, recipe.mean, recipe.std);
+                }
                 Ok(thumbnail::data_uri(view)?)
             });
             Ok(Augmented {

@@ -5,6 +5,7 @@
 
 #![cfg(all(feature = "wgpu", not(feature = "tuned")))]
 
+mod batches;
 mod failures;
 #[path = "../mixed/mod.rs"]
 mod mixed;

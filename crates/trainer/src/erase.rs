@@ -1,0 +1,115 @@
+//! Random erasing: boxes of normalised images are painted over on the device. It comes after Mixup and CutMix, as where timm's
+//! training script loads ahead.
+
+use burn::tensor::{DType, DataError, Device, Int, Tensor, TensorData};
+use imageset::Erasure;
+
+/// Paints over what was drawn for each image.
+///
+/// # Shapes
+/// - `images`: `[batch, 3, height, width]`, output the same
+/// - `erasures`: `[batch]`
+///
+/// # Errors
+///
+/// If the images are not f32.
+pub fn erase(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Result<Tensor<4>, DataError> {
+    if erasures.iter().all(Option::is_none) {
+        Ok(images)
+    } else if images.device() == Device::flex() {
+        painted(images, erasures)
+    } else {
+        Ok(selected(images, erasures))
+    }
+}
+
+/// In memory, where nothing but the boxes is touched.
+fn painted(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Result<Tensor<4>, DataError> {
+    let [_, channels, height, width] = images.dims();
+    let device = images.device();
+    let mut data = images.into_data();
+    let images = data.as_mut_slice::<f32>()?;
+    for (image, erasure) in images.chunks_exact_mut(channels * height * width).zip(erasures) {
+        let Some(erasure) = erasure else { continue };
+        for (channel, plane) in image.chunks_exact_mut(height * width).enumerate() {
+            for row in 0..erasure.height {
+                let start = (erasure.top + row) as usize * width + erasure.left as usize;
+                for (column, value) in (0..).zip(&mut plane[start..start + erasure.width as usize]) {
+                    *value = erasure.color(row, column)[channel];
+                }
+            }
+        }
+    }
+    Ok(Tensor::from_data(data, &device))
+}
+
+/// By a few operations over the whole batch, however many boxes there are: each pixel looks up its colour.
+fn selected(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Tensor<4> {
+    const NUMBERS: usize = 7;
+    let [batch, channels, height, width] = images.dims();
+    let device = images.device();
+    let mut colors: Vec<f32> = Vec::new();
+    let mut boxes: Vec<i32> = Vec::with_capacity(batch * NUMBERS);
+    for erasure in erasures {
+        let Some(erasure) = erasure else {
+            // No pixel is inside a box of no rows.
+            boxes.extend([0; NUMBERS]);
+            continue;
+        };
+        let [row_stride, column_stride] = erasure.strides().map(|stride| stride as i32);
+        let [top, left, height, width] =
+            [erasure.top, erasure.left, erasure.height, erasure.width].map(|pixels| pixels as i32);
+        boxes.extend([top, left, height, width, (colors.len() / channels) as i32, row_stride, column_stride]);
+        colors.extend(erasure.colors.as_flattened());
+    }
+    let boxes = Tensor::<2, Int>::from_data(TensorData::new(boxes, [batch, NUMBERS]), (&device, DType::I32));
+    let [top, left, rows, columns, start, row_stride, column_stride] =
+        std::array::from_fn(|number| boxes.clone().narrow(1, number, 1).reshape([batch, 1, 1]));
+    let counted = |end: usize| Tensor::<1, Int>::arange(0..end as i64, (&device, DType::I32));
+    let row = counted(height).reshape([1, height, 1]) - top; // [batch, height, 1]
+    let column = counted(width).reshape([1, 1, width]) - left; // [batch, 1, width]
+    let in_rows = row.clone().greater_equal_elem(0).bool_and(row.clone().lower(rows));
+    let in_columns = column.clone().greater_equal_elem(0).bool_and(column.clone().lower(columns));
+    let is_inside = in_rows.expand([batch, height, width]).bool_and(in_columns.expand([batch, height, width]));
+    let index = start + row * row_stride + column * column_stride; // [batch, height, width]
+    let index = index.mask_fill(is_inside.clone().bool_not(), 0).reshape([batch * height * width]);
+    let num_colors = colors.len() / channels;
+    let colors = Tensor::<2>::from_data(TensorData::new(colors, [num_colors, channels]), &device).select(0, index);
+    let colors = colors.reshape([batch, height, width, channels]).permute([0, 3, 1, 2]);
+    images.mask_where(is_inside.unsqueeze_dim::<4>(1).expand([batch, channels, height, width]), colors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_painted_and_nothing_else_whichever_way_the_device_takes() {
+        let noise = |count: usize| (0..count).map(|index| [0.5, 1.5, 2.5].map(|value| value + index as f32)).collect();
+        let erasures = [
+            None,
+            Some(Erasure { top: 1, left: 2, height: 2, width: 3, colors: noise(6) }),
+            Some(Erasure { top: 0, left: 0, height: 4, width: 1, colors: vec![[0.0; 3]] }),
+            Some(Erasure { top: 3, left: 4, height: 1, width: 1, colors: noise(1) }),
+            None,
+        ];
+        let values: Vec<f32> = (0..5 * 3 * 4 * 5).map(|index| -1.0 - index as f32).collect();
+        let mut expected = values.clone();
+        for (image, erasure) in erasures.iter().enumerate() {
+            let Some(erasure) = erasure else { continue };
+            for (row, column, channel) in
+                (0..erasure.height).flat_map(|y| (0..erasure.width).flat_map(move |x| (0..3).map(move |c| (y, x, c))))
+            {
+                let pixel = (erasure.top + row) as usize * 5 + (erasure.left + column) as usize;
+                let number = if erasure.colors.len() == 1 { 0 } else { row * erasure.width + column };
+                expected[(image * 3 + channel) * 20 + pixel] = erasure.colors[number as usize][channel];
+            }
+        }
+        let images = Tensor::<4>::from_data(TensorData::new(values, [5, 3, 4, 5]), &Device::flex());
+        let expected = TensorData::new(expected, [5, 3, 4, 5]);
+        erase(images.clone(), &erasures).expect("f32").into_data().assert_eq(&expected, true);
+        selected(images.clone(), &erasures).into_data().assert_eq(&expected, true);
+        let untouched = images.to_data();
+        erase(images, &[const { None }; 5]).expect("f32").into_data().assert_eq(&untouched, true);
+    }
+}
