@@ -206,6 +206,21 @@ pub enum TransformError {
         /// The transform that follows, by its name in a recipe.
         after: &'static str,
     },
+    /// More is cut out than there is.
+    #[error(
+        "`{transform}` cuts {size} x {size} pixels out of pictures whose shorter side `{before}` brings to {side}, and the rest would be \
+         black: leave out `size` in `{before}`, or set it to {size}"
+    )]
+    BlackRest {
+        /// The transform that cuts, by its name in a recipe.
+        transform: &'static str,
+        /// What it cuts out.
+        size: u32,
+        /// The transform that decides how large pictures are, by its name in a recipe.
+        before: &'static str,
+        /// Their shorter side, pixels.
+        side: u32,
+    },
     /// Pictures would keep sizes of their own.
     #[error(
         "after the transforms pictures do not all have {image_size} x {image_size} pixels: add `resize_center_crop`, or \
@@ -535,8 +550,9 @@ impl Pipeline {
         };
         check_size("image_size", image_size)?;
         let mut steps = Vec::with_capacity(transforms.len());
-        // The side of the square that all pictures are at this point, and who made it so.
+        // The side of the square that all pictures are at this point, and who made it so; and the same of their shorter side.
         let mut square = None;
+        let mut shorter: Option<(u32, &'static str)> = None;
         for transform in transforms {
             transform.check()?;
             if let Some((Transform::RandomErasing(_), _)) = steps.last() {
@@ -548,6 +564,19 @@ impl Pipeline {
             if let Some(size) = transform.size_mut() {
                 resolved = check_size(name, size.unwrap_or(image_size))?;
                 *size = Some(resolved);
+            }
+            let border = match transform {
+                Transform::PadRandomCrop { padding, .. } => Some(padding),
+                Transform::CenterCrop { .. } => Some(0),
+                _ => None,
+            };
+            if let (Some(border), Some((side, before))) = (border, shorter)
+                && side + 2 * border < resolved
+            {
+                return Err(TransformError::BlackRest { transform: name, size: resolved, before, side });
+            }
+            if resolved > 0 {
+                shorter = Some((resolved, name));
             }
             square = match transform {
                 Transform::HorizontalFlip { .. }
@@ -774,7 +803,14 @@ mod tests {
             "the transforms give pictures of 40 x 40 pixels, but the image size is 32: leave out `size` in `center_crop`, or \
              set it to 32"
         );
+        assert_eq!(
+            pipeline("{ resize = { size = 20 } }, { center_crop = {} }", 32).unwrap_err(),
+            "`center_crop` cuts 32 x 32 pixels out of pictures whose shorter side `resize` brings to 20, and the rest would be black: \
+             leave out `size` in `resize`, or set it to 32"
+        );
+        assert!(pipeline("{ resize = { size = 20 } }, { pad_random_crop = {} }", 32).unwrap_err().contains("black"));
         for good in [
+            "{ resize = { size = 24 } }, { pad_random_crop = {} }",
             "{ center_crop = { size = 40 } }, { resize = {} }",
             "{ resize = {} }, { center_crop = {} }",
             "{ pad_random_crop = {} }",
