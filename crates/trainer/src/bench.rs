@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::batch::{self, Normalization};
 use crate::optimizer::Optimizer;
 use crate::recipe::Precision;
-use crate::step::{MicroBatch, StepSettings, Trainee, training_device};
+use crate::step::{Measured, MicroBatch, StepSettings, Trainee, training_device};
 
 /// Passes over the activations that a training step needs at least: each is written and read going forward; going back it is
 /// read for its norm and for the weights' gradients, and its own gradient is written, and read for the norm, for the weights and
@@ -97,8 +97,12 @@ pub struct LayerTiming {
     pub backward_ms: Option<f64>,
 }
 
-/// Repeats for about `seconds`, after a fifth of that as warm-up, and at least five times; less if `work` says `false`.
-fn repeat(seconds: f64, images: usize, mut work: impl FnMut() -> bool) -> Timing {
+/// Steps that a GPU is given between two looks at the clock: training does not wait for each either.
+const STEPS_AT_A_TIME: usize = 5;
+
+/// Milliseconds of each repetition, for about `seconds` after a fifth of that as warm-up, and of at least five; of fewer if `work` says
+/// `false`.
+fn repeat(seconds: f64, mut work: impl FnMut() -> bool) -> Vec<f64> {
     let timed = |work: &mut dyn FnMut() -> bool| {
         let start = Instant::now();
         let goes_on = work();
@@ -121,7 +125,7 @@ fn repeat(seconds: f64, images: usize, mut work: impl FnMut() -> bool) -> Timing
             break;
         }
     }
-    Timing::new(milliseconds, images)
+    milliseconds
 }
 
 impl Work {
@@ -131,9 +135,11 @@ impl Work {
         Tensor::random(dims, Distribution::Normal(0.0, 1.0), device)
     }
 
-    /// Times whole training steps: forward, backward, gradient norm, update. `device` is without autodiff.
+    /// Times whole training steps: forward, backward, gradient norm, update. `device` is without autodiff; a GPU is waited for once in
+    /// some steps.
     pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> anyhow::Result<Timing> {
         self.precision.check(device)?;
+        let steps = if *device == Device::flex() { 1 } else { STEPS_AT_A_TIME };
         let device = training_device(device, self.checkpoint_activations);
         let trainee = Trainee::new(self.network.init(&device), optimizer).with_precision(self.precision);
         let mut trainee = Some(trainee);
@@ -141,14 +147,19 @@ impl Work {
         let targets =
             Tensor::full([self.batch_size, self.network.num_classes], 1.0 / self.network.num_classes as f64, &device);
         let mut failure = None;
-        let timing = repeat(seconds, self.batch_size, || {
-            let batch = MicroBatch { images: images.clone(), targets: targets.clone(), teacher: None };
-            let settings = StepSettings { learning_rate: 1e-4, ..StepSettings::default() };
-            let step = |trainee: Trainee| {
-                let (trainee, measured) = trainee.step(vec![batch], settings)?;
-                measured.read().map(|_| trainee)
+        let milliseconds = repeat(seconds, || {
+            let some_steps = |mut trainee: Trainee| {
+                let mut all = Vec::with_capacity(steps);
+                for _ in 0..steps {
+                    let batch = MicroBatch { images: images.clone(), targets: targets.clone(), teacher: None };
+                    let settings = StepSettings { learning_rate: 1e-4, ..StepSettings::default() };
+                    let (stepped, measured) = trainee.step(vec![batch], settings)?;
+                    trainee = stepped;
+                    all.push(measured);
+                }
+                Measured::read_all(all).map_err(|(_, error)| error).map(|_| trainee)
             };
-            trainee = trainee.take().and_then(|trainee| match step(trainee) {
+            trainee = trainee.take().and_then(|trainee| match some_steps(trainee) {
                 Ok(trainee) => Some(trainee),
                 Err(error) => {
                     failure = Some(error);
@@ -159,7 +170,10 @@ impl Work {
         });
         match failure {
             Some(failure) => Err(failure).context("the network went astray on random images"),
-            None => Ok(timing),
+            None => {
+                let each = milliseconds.into_iter().map(|milliseconds| milliseconds / steps as f64).collect();
+                Ok(Timing::new(each, self.batch_size))
+            }
         }
     }
 
@@ -167,10 +181,11 @@ impl Work {
     pub fn infer(&self, device: &Device, seconds: f64) -> Timing {
         let model = self.network.init(device).fold();
         let images = self.images(device);
-        repeat(seconds, self.batch_size, || {
+        let milliseconds = repeat(seconds, || {
             let _scores = model.forward(images.clone()).into_data();
             true
-        })
+        });
+        Timing::new(milliseconds, self.batch_size)
     }
 
     /// The floors of a training step, or of inference.
@@ -182,7 +197,7 @@ impl Work {
         let values: usize =
             self.network.layers(size, size).iter().map(|layer| layer.output.iter().product::<usize>()).sum();
         let bytes = (values * self.batch_size * size_of::<f32>()) as f64 * passes;
-        let (gigaflops, gigabytes_per_second) = (gigaflops(device), gigabytes_per_second());
+        let (gigaflops, gigabytes_per_second) = (gigaflops(device), gigabytes_per_second(device));
         Floors {
             gigaflops,
             gigabytes_per_second,
@@ -192,12 +207,16 @@ impl Work {
     }
 
     /// Times the parts of the network one by one.
-    pub fn layers(&self, device: &Device, training: bool, seconds: f64) -> Vec<LayerTiming> {
-        let device = if training { device.clone().autodiff() } else { device.clone() };
-        let model: GhostNet = self.network.init(&device);
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn layers(&self, device: &Device, training: bool, seconds: f64) -> anyhow::Result<Vec<LayerTiming>> {
+        let wait = || device.sync().map_err(|error| anyhow::anyhow!("{error}"));
+        let on_tape = if training { device.clone().autodiff() } else { device.clone() };
+        let model: GhostNet = self.network.init(&on_tape);
         let parts = if training { training_parts(model) } else { folded_parts(model.fold()) };
         let counts = self.network.layers(self.image_size, self.image_size);
-        let mut map = self.images(&device);
+        let mut map = self.images(&on_tape);
         let share = seconds / parts.len() as f64;
         let mut timings = Vec::new();
         for Part { name, forward } in parts {
@@ -212,11 +231,13 @@ impl Work {
                 }
                 let at = Instant::now();
                 let y = forward(input.clone());
+                wait()?;
                 let forward_time = at.elapsed().as_secs_f64() * 1e3;
                 output = Some(y.clone());
                 let at = Instant::now();
                 if training {
                     y.backward();
+                    wait()?;
                 }
                 // The first one warms up.
                 if repetition > 0 {
@@ -238,7 +259,7 @@ impl Work {
                 None => input,
             };
         }
-        timings
+        Ok(timings)
     }
 }
 
@@ -342,35 +363,73 @@ pub fn dummy_step(batch: Batch, normalization: &Normalization, step: Duration, d
     Ok(())
 }
 
-/// The speed of a product of two matrices of 1024 x 1024 on the device, by the kernels where they are in use.
+/// The speed of a product of two matrices on the device, by the kernels where they are in use: of larger ones where a device is so quick
+/// that smaller ones have fewer parts than it has units.
 fn gigaflops(device: &Device) -> f64 {
-    const SIZE: usize = 1024;
-    let matrix = || Tensor::<2>::random([SIZE, SIZE], Distribution::Normal(0.0, 1.0), device);
-    let (x, weight) = (matrix(), matrix());
-    let timing = repeat(0.5, 1, || {
-        let linear = LinearTensors { weight: weight.clone(), weight_in_out: true, bias: None };
-        // Waits for the device without copying a large result.
-        let _value = ghostnet_kernels::linear(x.clone(), linear).narrow(0, 0, 1).narrow(1, 0, 1).into_data();
-        true
-    });
-    2.0 * (SIZE * SIZE * SIZE) as f64 / timing.min_ms / 1e6
+    const MILLISECONDS: f64 = 5.0;
+    let mut gigaflops: f64 = 0.0;
+    for size in [1024, 2048, 4096] {
+        let matrix = || Tensor::<2>::random([size, size], Distribution::Normal(0.0, 1.0), device);
+        let (x, weight) = (matrix(), matrix());
+        let milliseconds = milliseconds_on_device(|| {
+            let linear = LinearTensors { weight: weight.clone(), weight_in_out: true, bias: None };
+            ghostnet_kernels::linear(x.clone(), linear)
+        });
+        gigaflops = gigaflops.max(2.0 * (size * size * size) as f64 / milliseconds / 1e6);
+        if milliseconds > MILLISECONDS {
+            break;
+        }
+    }
+    gigaflops
 }
 
-/// The speed of a copy by all threads, read and write together, between buffers that no cache holds.
-fn gigabytes_per_second() -> f64 {
+/// The speed of a copy, read and write together, between buffers that no cache holds: by all threads, or by a GPU in its own memory.
+fn gigabytes_per_second(device: &Device) -> f64 {
     const FLOATS: usize = 32 << 20;
-    let from = vec![1f32; FLOATS];
-    let mut to = vec![0f32; FLOATS];
-    let part = FLOATS.div_ceil(rayon::current_num_threads());
-    let timing = repeat(0.5, 1, || {
-        rayon::scope(|scope| {
-            for (to, from) in to.chunks_mut(part).zip(from.chunks(part)) {
-                scope.spawn(|_| to.copy_from_slice(from));
-            }
+    let milliseconds = if *device == Device::flex() {
+        let from = vec![1f32; FLOATS];
+        let mut to = vec![0f32; FLOATS];
+        let part = FLOATS.div_ceil(rayon::current_num_threads());
+        let milliseconds = repeat(0.5, || {
+            rayon::scope(|scope| {
+                for (to, from) in to.chunks_mut(part).zip(from.chunks(part)) {
+                    scope.spawn(|_| to.copy_from_slice(from));
+                }
+            });
+            true
         });
+        least(milliseconds)
+    } else {
+        let values = Tensor::<2>::ones([FLOATS >> 10, 1 << 10], device);
+        milliseconds_on_device(|| values.clone().add_scalar(1.0))
+    };
+    2.0 * (FLOATS * size_of::<f32>()) as f64 / milliseconds / 1e6
+}
+
+/// The least that an operation takes, where so many are handed to the device at a time that waiting for it weighs nothing.
+fn milliseconds_on_device(operation: impl Fn() -> Tensor<2>) -> f64 {
+    const MILLISECONDS_AT_A_TIME: f64 = 20.0;
+    let some = |count: usize| {
+        let start = Instant::now();
+        for _ in 1..count {
+            operation();
+        }
+        // Waits for the device without copying a large result.
+        let _value = operation().narrow(0, 0, 1).narrow(1, 0, 1).into_data();
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    // The first one may be compiled and tuned.
+    some(1);
+    let count = (MILLISECONDS_AT_A_TIME / some(1)).clamp(1.0, 200.0) as usize;
+    let milliseconds = repeat(0.5, || {
+        some(count);
         true
     });
-    2.0 * (FLOATS * size_of::<f32>()) as f64 / timing.min_ms / 1e6
+    least(milliseconds) / count as f64
+}
+
+fn least(milliseconds: Vec<f64>) -> f64 {
+    milliseconds.into_iter().fold(f64::INFINITY, f64::min)
 }
 
 /// The most memory that the process has held, in bytes, where the system says so.
