@@ -82,6 +82,12 @@ impl ChosenDevice {
         self.is_gpu
     }
 
+    /// What a GPU's runtime holds of the card's memory, in bytes: what is in use, and what it keeps to use again, which no other
+    /// program can have. It keeps what the largest step so far took.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.device.memory_pool_usage().map(|usage| usage.bytes_reserved)
+    }
+
     /// An error if the same work could give other last bits from one time to the next.
     pub fn check_deterministic(&self) -> anyhow::Result<()> {
         if self.is_gpu && cfg!(feature = "tuned") {

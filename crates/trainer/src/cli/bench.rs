@@ -106,6 +106,7 @@ struct NetworkReport {
     #[serde(flatten)]
     timing: Timing,
     peak_memory_bytes: Option<u64>,
+    device_memory_bytes: Option<u64>,
     #[serde(flatten)]
     floors: Floors,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,7 +216,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
             false => work.infer(&chosen.device, seconds),
         };
         // Before the floors, whose buffers are none of the network's.
-        let peak_memory_bytes = bench::peak_memory_bytes();
+        let (peak_memory_bytes, device_memory_bytes) = (bench::peak_memory_bytes(), chosen.memory_bytes());
         Ok(NetworkReport {
             work: if training { "step" } else { "infer" },
             kernels: device::kernels(&chosen.device),
@@ -227,6 +228,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
             precision: if training { work.precision } else { Precision::F32 },
             timing,
             peak_memory_bytes,
+            device_memory_bytes,
             floors: work.floors(&chosen.device, training),
             layers: args.per_layer.then(|| work.layers(&chosen.device, training, seconds)).transpose()?,
             device: chosen.name.clone(),
@@ -312,6 +314,9 @@ fn network_text(report: &NetworkReport) -> String {
     );
     if let Some(bytes) = report.peak_memory_bytes {
         let _ = write!(text, "\npeak memory {:.0} MB", bytes as f64 / 1e6);
+    }
+    if let Some(bytes) = report.device_memory_bytes {
+        let _ = write!(text, "\ndevice memory {:.0} MB", bytes as f64 / 1e6);
     }
     let _ = write!(
         text,
