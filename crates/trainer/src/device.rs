@@ -12,6 +12,7 @@ use std::str::FromStr;
 #[cfg(not(feature = "ndarray"))]
 use anyhow::bail;
 use burn::tensor::{Device, Tensor};
+use serde::Serialize;
 
 use adapter::Adapters;
 pub use failure::{DeviceFailed, Failure, is_out_of_memory};
@@ -48,6 +49,37 @@ impl FromStr for DeviceChoice {
     }
 }
 
+impl DeviceChoice {
+    /// What a run that is only planned would compute on. A GPU that is named need not be there: the run may be meant for another
+    /// machine.
+    pub fn processor(self) -> Processor {
+        match self {
+            Self::Cpu | Self::NdArray => Processor::Cpu,
+            Self::Wgpu(_) => Processor::Gpu,
+            Self::Auto => Adapters::find().automatic().map_or(Processor::Cpu, |(_, device)| device.processor()),
+        }
+    }
+}
+
+/// What computes, and has the memory for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Processor {
+    /// The processor that the program runs on.
+    Cpu,
+    /// A card, or a program that stands in for one.
+    Gpu,
+}
+
+impl fmt::Display for Processor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "CPU",
+            Self::Gpu => "GPU",
+        })
+    }
+}
+
 /// A device and what to call it.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
@@ -57,8 +89,7 @@ pub struct ChosenDevice {
     pub name: String,
     /// Something to tell the user once.
     pub note: Option<String>,
-    /// Whether it can fail where our own code cannot see it.
-    is_gpu: bool,
+    processor: Processor,
 }
 
 impl fmt::Display for ChosenDevice {
@@ -70,16 +101,21 @@ impl fmt::Display for ChosenDevice {
 impl ChosenDevice {
     /// A GPU that is open.
     pub fn gpu(device: Device, name: String) -> Self {
-        Self { device, name, note: None, is_gpu: true }
+        Self { device, name, note: None, processor: Processor::Gpu }
     }
 
     fn cpu(device: Device, name: String) -> Self {
-        Self { device, name, note: None, is_gpu: false }
+        Self { device, name, note: None, processor: Processor::Cpu }
     }
 
-    /// Whether it is a GPU, which does its work while the program goes on.
+    /// What computes.
+    pub fn processor(&self) -> Processor {
+        self.processor
+    }
+
+    /// Whether it is a GPU, which does its work while the program goes on, and can fail where our own code cannot see it.
     pub fn is_gpu(&self) -> bool {
-        self.is_gpu
+        self.processor == Processor::Gpu
     }
 
     /// What a GPU's runtime holds of the card's memory, in bytes: what is in use, and what it keeps to use again, which no other
@@ -90,7 +126,7 @@ impl ChosenDevice {
 
     /// An error if the same work could give other last bits from one time to the next.
     pub fn check_deterministic(&self) -> anyhow::Result<()> {
-        if self.is_gpu && cfg!(feature = "tuned") {
+        if self.is_gpu() && cfg!(feature = "tuned") {
             anyhow::bail!(
                 "`train.deterministic` is on, and on `{self}` this build chooses among kernels for convolutions, products and sums by \
                  their time, so that two runs may differ in their last bits\n\n\
@@ -103,7 +139,7 @@ impl ChosenDevice {
     /// Does work on the device. All that computes goes through here: when a GPU fails, its runtime panics, and that becomes an
     /// error which says what to do.
     pub fn run<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        if self.is_gpu { failure::caught(&self.name, work) } else { work() }
+        if self.is_gpu() { failure::caught(&self.name, work) } else { work() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan: a recipe with everything resolved against the data: splits, classes, shapes, steps. After it nothing can be
 //! misconfigured, and the loop asks no questions.
 
+mod memory;
 mod summary;
 
 use std::fmt::Write as _;

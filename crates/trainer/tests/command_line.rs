@@ -45,6 +45,8 @@ fn every_built_in_recipe_makes_a_plan() {
             name,
             "--data",
             "photos",
+            "--device",
+            "cpu",
             "--dry-run",
             "--set",
             "data.batch_size=3",
@@ -74,6 +76,20 @@ fn the_default_recipe_makes_a_plan_without_any_file() {
     assert_eq!(plan["num_train_images"], 3000);
     assert_eq!(plan["num_val_images"], 600);
     assert_eq!(plan["num_classes"], 10);
+}
+
+#[test]
+fn a_plan_says_whose_memory_a_step_takes_and_needs_no_gpu_for_that() {
+    let scene = Scene::empty();
+    for (device, memory_of) in [("cpu", "cpu"), ("wgpu:7", "gpu")] {
+        let output = scene.run(&["--dry-run", "--format", "json", "--device", device]);
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(plan["memory_of"], memory_of);
+        let mebibytes = plan["memory_bytes"].as_u64().expect("bytes").div_ceil(1 << 20);
+        let text = String::from_utf8(scene.run(&["--dry-run", "--device", device]).stdout).expect("text");
+        let line = format!("memory         about {mebibytes} MiB for a step on the {}\n", memory_of.to_uppercase());
+        assert!(text.contains(&line), "{text}");
+    }
 }
 
 #[test]

@@ -87,7 +87,8 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
         }
     }
     if args.dry_run {
-        args.format.print(&plan.summary(), |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
+        let summary = plan.summary(args.device.device.processor());
+        args.format.print(&summary, |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
         return Ok(ExitCode::SUCCESS);
     }
     // From here on Ctrl-C means: save, then stop.
@@ -113,7 +114,7 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
             output.line(note);
         }
         output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
-        output.line(&plan.summary().to_string());
+        output.line(&plan.summary(device.processor()).to_string());
     }
     let verbosity = if global.quiet { -1 } else { 0 };
     let outcome = train(

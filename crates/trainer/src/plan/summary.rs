@@ -4,23 +4,9 @@ use ghostnet::Variant;
 use serde::Serialize;
 
 use super::Plan;
+use crate::device::Processor;
 use crate::finetune::Pretrained;
 use crate::text_chart::{COLUMNS, text_chart};
-
-/// Bytes kept for the backward pass for each value that a layer puts out, where maps are kept and where they are made anew. With
-/// [`PROGRAM_BYTES`] fitted to the peak resident memory of steps at width 1.0 on the CPU, batch 32: GhostNet takes 222 MB at 64 px, 895
-/// at 224, and 671 where maps are made anew; GhostNetV2 1,691 and 1,326 at 224 px; GhostNetV3 3,203 and 1,937.
-fn bytes_per_output(variant: Variant, checkpoint_activations: bool) -> f64 {
-    let [kept, anew] = match variant {
-        Variant::Ghostnet | Variant::GhostnetPaddle => [6.5, 4.5],
-        Variant::GhostnetV2 => [10.4, 7.9],
-        Variant::GhostnetV3 => [6.9, 4.0],
-    };
-    if checkpoint_activations { anew } else { kept }
-}
-
-/// The program itself, with its batches in flight.
-const PROGRAM_BYTES: usize = 105_000_000;
 
 impl Plan {
     fn learning_rates(&self) -> Vec<RateAt> {
@@ -35,18 +21,10 @@ impl Plan {
             .collect()
     }
 
-    /// The plan in figures.
-    pub fn summary(&self) -> PlanSummary {
+    /// The plan in figures, with the memory that it takes of what it will be computed on.
+    pub fn summary(&self, processor: Processor) -> PlanSummary {
         let recipe = &self.recipe;
         let size = recipe.data.image_size as usize;
-        let sizes = recipe.train.stage.iter().map(|stage| stage.image_size as usize).chain([size]);
-        let largest = sizes.max().unwrap_or(size);
-        let layers = self.model.layers(largest, largest);
-        let parameters = self.model.parameters();
-        let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
-        let bytes_per_output = bytes_per_output(recipe.model.variant, recipe.train.checkpoint_activations);
-        let copies = 2 + usize::from(recipe.train.ema.is_some());
-        let bytes_per_parameter = copies * size_of::<f32>() + self.optimizer().bytes_per_parameter();
         PlanSummary {
             data: self.data.description.clone(),
             num_classes: self.data.classes.len(),
@@ -72,16 +50,14 @@ impl Plan {
                 let card = teacher.card();
                 format!("{} {}x in `{}`", card.variant.title(), card.width, teacher.path.display())
             }),
-            parameters,
+            parameters: self.model.parameters(),
             multiply_adds: self.model.multiply_adds(size, size),
             first_learning_rate: self.learning_rate(0),
             highest_learning_rate: recipe.learning_rate(),
             last_learning_rate: self.learning_rate(self.total_steps.saturating_sub(1)),
             learning_rates: self.learning_rates(),
-            memory_bytes: PROGRAM_BYTES
-                + parameters * bytes_per_parameter
-                + ((recipe.train.micro_batch_size.unwrap_or(usize::MAX).min(recipe.data.batch_size) * outputs) as f64
-                    * bytes_per_output) as usize,
+            memory_bytes: self.memory_bytes(processor),
+            memory_of: processor,
             recipe_hash: recipe.hash(),
         }
     }
@@ -157,8 +133,10 @@ pub struct PlanSummary {
     /// Learning rates at even distances over the run, the first and the last step among them; those of a plateau schedule as if
     /// there never were one.
     pub learning_rates: Vec<RateAt>,
-    /// Estimate of the memory that a step takes, bytes.
+    /// Estimate of the memory that a step takes, bytes: of the program on the CPU, of the card on a GPU.
     pub memory_bytes: usize,
+    /// Which of the two it is.
+    pub memory_of: Processor,
     /// Hash of the recipe.
     pub recipe_hash: String,
 }
@@ -191,7 +169,10 @@ impl std::fmt::Display for PlanSummary {
                     self.first_learning_rate, self.highest_learning_rate, self.last_learning_rate
                 ),
             ),
-            ("memory", format!("about {} MiB for a step on the CPU", self.memory_bytes.div_ceil(1 << 20))),
+            (
+                "memory",
+                format!("about {} MiB for a step on the {}", self.memory_bytes.div_ceil(1 << 20), self.memory_of),
+            ),
             ("recipe", self.recipe_hash.chars().take(16).collect()),
         ];
         // From the last to the first, so that each finds its place.

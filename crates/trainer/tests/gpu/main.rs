@@ -7,6 +7,7 @@
 
 mod batches;
 mod failures;
+mod memory;
 #[path = "../mixed/mod.rs"]
 mod mixed;
 mod network;

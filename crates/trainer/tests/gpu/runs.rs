@@ -23,7 +23,7 @@ pub(crate) fn train(scene: &Scene, out: &str, device: &str, more: &[&str]) -> St
     stderr
 }
 
-fn json(scene: &Scene, args: &[&str]) -> Value {
+pub(crate) fn json(scene: &Scene, args: &[&str]) -> Value {
     let output = scene.run(args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
