@@ -56,7 +56,8 @@ impl DeviceChoice {
         match self {
             Self::Cpu | Self::NdArray => Processor::Cpu,
             Self::Wgpu(_) => Processor::Gpu,
-            Self::Auto => Adapters::find().automatic().map_or(Processor::Cpu, |(_, device)| device.processor()),
+            Self::Auto if Adapters::find().has_gpu() => Processor::Gpu,
+            Self::Auto => Processor::Cpu,
         }
     }
 }
@@ -202,6 +203,10 @@ mod adapter {
 
         pub(super) fn facts(&self) -> Vec<AdapterFacts> {
             Vec::new()
+        }
+
+        pub(super) fn has_gpu(&self) -> bool {
+            false
         }
 
         pub(super) fn automatic(&self) -> Result<(usize, ChosenDevice), String> {

@@ -135,6 +135,11 @@ impl Adapters {
         Ok(ChosenDevice { note, ..ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")) })
     }
 
+    /// Whether there is one that `auto` would open.
+    pub(super) fn has_gpu(&self) -> bool {
+        self.best().is_some()
+    }
+
     /// What `auto` takes, with its number; or why there is none.
     pub(super) fn automatic(&self) -> Result<(usize, ChosenDevice), String> {
         let index = self.best().ok_or("no GPU was found")?;
