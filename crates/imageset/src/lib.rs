@@ -5,7 +5,7 @@
 //! for a whole epoch on several threads. The result depends on the seed, the epoch and the sample, never on the number of
 //! threads or on timing, so a run can be stopped and continued at any batch.
 //!
-//! The crate knows nothing of tensors: a [`Batch`] is plain bytes.
+//! The crate knows nothing of tensors: a [`Batch`] is plain bytes, and what is to be painted over them once they are normalised.
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that panics says what is wrong"))]
 

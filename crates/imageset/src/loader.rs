@@ -91,7 +91,7 @@ pub struct Batch {
     ///
     /// `[batch, image_size, image_size, 3]`, 8-bit RGB.
     pub pixels: Vec<u8>,
-    /// What is to be painted over each sample once it is normalised; in most recipes nothing.
+    /// What is to be painted over each sample once it is normalised, one entry for each; in most recipes nothing.
     pub erasures: Vec<Option<Erasure>>,
     /// Class number of each sample; if it has several, the first one, and 0 if it has none.
     pub labels: Vec<usize>,

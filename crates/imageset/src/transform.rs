@@ -2,7 +2,7 @@
 //!
 //! A [`Transform`] is one line of a recipe, with torchvision's and timm's defaults. A [`Pipeline`] is the checked list of
 //! them: whatever picture goes in, a square of the recipe's size comes out. Random choices come from the generator that
-//! [`Pipeline::apply`] is given and from nowhere else; each transform documents the order in which it draws.
+//! [`Pipeline::apply`] and [`Pipeline::erasure`] are given and from nowhere else; each transform documents the order in which it draws.
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -197,10 +197,9 @@ pub enum TransformError {
         /// Second number.
         high: f64,
     },
-    /// What happens to the normalised image would come before what happens to the picture.
+    /// What happens to the normalised image would come before what happens to the picture, or twice.
     #[error(
-        "`{after}` comes after `random_erasing`, which paints on the finished image, once: move `random_erasing` to the end of the \
-         list"
+        "`{after}` comes after `random_erasing`, which paints on the finished image: it must be the last transform, and come once"
     )]
     ErasingNotLast {
         /// The transform that follows, by its name in a recipe.
@@ -209,7 +208,7 @@ pub enum TransformError {
     /// More is cut out than there is.
     #[error(
         "`{transform}` cuts {size} x {size} pixels out of pictures whose shorter side `{before}` brings to {side}, and the rest would be \
-         black: leave out `size` in `{before}`, or set it to {size}"
+         black: set `size` of `{before}` to {enough} or more"
     )]
     BlackRest {
         /// The transform that cuts, by its name in a recipe.
@@ -220,6 +219,8 @@ pub enum TransformError {
         before: &'static str,
         /// Their shorter side, pixels.
         side: u32,
+        /// What would do, with the border that the transform adds.
+        enough: u32,
     },
     /// Pictures would keep sizes of their own.
     #[error(
@@ -542,17 +543,16 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// [`TransformError`] if a number is out of range, or if not every picture would come out as a square of `image_size`
-    /// pixels.
+    /// [`TransformError`] if a number is out of range, if something comes after random erasing, or if not every picture would come out
+    /// as a square of `image_size` pixels.
     pub fn new(transforms: &[Transform], image_size: u32) -> Result<Self, TransformError> {
         let check_size = |transform, size| {
             if (1..=MAX_SIZE).contains(&size) { Ok(size) } else { Err(TransformError::Size { transform, size }) }
         };
         check_size("image_size", image_size)?;
         let mut steps = Vec::with_capacity(transforms.len());
-        // The side of the square that all pictures are at this point, and who made it so; and the same of their shorter side.
+        // The side of the square that all pictures are at this point, and who made it so.
         let mut square = None;
-        let mut shorter: Option<(u32, &'static str)> = None;
         for transform in transforms {
             transform.check()?;
             if let Some((Transform::RandomErasing(_), _)) = steps.last() {
@@ -564,19 +564,6 @@ impl Pipeline {
             if let Some(size) = transform.size_mut() {
                 resolved = check_size(name, size.unwrap_or(image_size))?;
                 *size = Some(resolved);
-            }
-            let border = match transform {
-                Transform::PadRandomCrop { padding, .. } => Some(padding),
-                Transform::CenterCrop { .. } => Some(0),
-                _ => None,
-            };
-            if let (Some(border), Some((side, before))) = (border, shorter)
-                && side + 2 * border < resolved
-            {
-                return Err(TransformError::BlackRest { transform: name, size: resolved, before, side });
-            }
-            if resolved > 0 {
-                shorter = Some((resolved, name));
             }
             square = match transform {
                 Transform::HorizontalFlip { .. }
@@ -603,6 +590,40 @@ impl Pipeline {
             }
             Some(_) => Ok(Self { steps, image_size }),
         }
+    }
+
+    /// Whether no transform cuts out more than an earlier one left, so that the rest would be black. For recipes: a model that was trained
+    /// so needs it so.
+    ///
+    /// # Errors
+    ///
+    /// [`TransformError::BlackRest`] for the first that does.
+    pub fn check_cuts(&self) -> Result<(), TransformError> {
+        // The least that the shorter side of any picture is at this point, and who made it so.
+        let mut shorter: Option<(u32, &'static str)> = None;
+        for (transform, size) in &self.steps {
+            let border = match transform {
+                Transform::PadRandomCrop { padding, .. } => Some(*padding),
+                Transform::CenterCrop { .. } => Some(0),
+                _ => None,
+            };
+            if let (Some(border), Some((side, before))) = (border, shorter)
+                && side + 2 * border < *size
+            {
+                let enough = size - 2 * border;
+                return Err(TransformError::BlackRest {
+                    transform: transform.name(),
+                    size: *size,
+                    before,
+                    side,
+                    enough,
+                });
+            }
+            if *size > 0 {
+                shorter = Some((*size, transform.name()));
+            }
+        }
+        Ok(())
     }
 
     /// Applies all transforms in order, but for what [`erasure`](Self::erasure) draws.
@@ -803,14 +824,7 @@ mod tests {
             "the transforms give pictures of 40 x 40 pixels, but the image size is 32: leave out `size` in `center_crop`, or \
              set it to 32"
         );
-        assert_eq!(
-            pipeline("{ resize = { size = 20 } }, { center_crop = {} }", 32).unwrap_err(),
-            "`center_crop` cuts 32 x 32 pixels out of pictures whose shorter side `resize` brings to 20, and the rest would be black: \
-             leave out `size` in `resize`, or set it to 32"
-        );
-        assert!(pipeline("{ resize = { size = 20 } }, { pad_random_crop = {} }", 32).unwrap_err().contains("black"));
         for good in [
-            "{ resize = { size = 24 } }, { pad_random_crop = {} }",
             "{ center_crop = { size = 40 } }, { resize = {} }",
             "{ resize = {} }, { center_crop = {} }",
             "{ pad_random_crop = {} }",
@@ -847,6 +861,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_larger_is_cut_out_than_there_is() {
+        let cuts = |train: &str| pipeline(train, 32).unwrap().check_cuts().map_err(|error| error.to_string());
+        for (crop, enough) in [("center_crop", 32), ("pad_random_crop", 24)] {
+            assert_eq!(
+                cuts(&format!("{{ resize = {{ size = 20 }} }}, {{ {crop} = {{}} }}")).unwrap_err(),
+                format!(
+                    "`{crop}` cuts 32 x 32 pixels out of pictures whose shorter side `resize` brings to 20, and the rest would be black: \
+                     set `size` of `resize` to {enough} or more"
+                )
+            );
+            assert_eq!(cuts(&format!("{{ resize = {{ size = {enough} }} }}, {{ {crop} = {{}} }}")), Ok(()));
+            // Nobody knows how large pictures come.
+            assert_eq!(cuts(&format!("{{ horizontal_flip = {{}} }}, {{ {crop} = {{}} }}")), Ok(()));
+        }
+    }
+
+    #[test]
     fn nothing_comes_after_random_erasing() {
         let erases = pipeline("{ center_crop = {} }, { random_erasing = { probability = 1.0 } }", 32).unwrap();
         assert!(erases.is_random());
@@ -861,8 +892,8 @@ mod tests {
             assert_eq!(
                 pipeline(&format!("{{ center_crop = {{}} }}, {{ random_erasing = {{}} }}, {after}"), 32).unwrap_err(),
                 format!(
-                    "`{name}` comes after `random_erasing`, which paints on the finished image, once: move `random_erasing` to the \
-                     end of the list"
+                    "`{name}` comes after `random_erasing`, which paints on the finished image: it must be the last transform, and come \
+                     once"
                 )
             );
         }

@@ -124,7 +124,7 @@ impl Data {
             "`std` must be three numbers above 0".to_owned()
         })?;
         for (transforms, key) in [(&self.train, "data.train"), (&self.val, "data.val")] {
-            if let Err(error) = Pipeline::new(transforms, self.image_size) {
+            if let Err(error) = Pipeline::new(transforms, self.image_size).and_then(|pipeline| pipeline.check_cuts()) {
                 return Err(Violation::of_value(key, error.to_string()));
             }
         }
