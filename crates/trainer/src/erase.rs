@@ -1,8 +1,10 @@
 //! Random erasing: boxes of normalised images are painted over on the device. It comes after Mixup and CutMix, as where timm's
 //! training script loads ahead.
 
-use burn::tensor::{DType, DataError, Device, Int, Tensor, TensorData};
-use imageset::Erasure;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use imageset::{Erasure, RgbImage};
+
+use crate::batch::Normalization;
 
 /// Paints over what was drawn for each image.
 ///
@@ -10,25 +12,41 @@ use imageset::Erasure;
 /// - `images`: `[batch, 3, height, width]`, output the same
 /// - `erasures`: `[batch]`
 ///
-/// # Errors
+/// # Panics
 ///
-/// If the images are not f32.
-pub fn erase(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Result<Tensor<4>, DataError> {
+/// If there are not as many erasures as images.
+pub fn erase(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Tensor<4> {
+    assert_eq!(erasures.len(), images.dims()[0], "an entry for each image");
     if erasures.iter().all(Option::is_none) {
-        Ok(images)
+        images
     } else if images.device() == Device::flex() {
         painted(images, erasures)
     } else {
-        Ok(selected(images, erasures))
+        selected(images, erasures)
+    }
+}
+
+/// Paints a picture as it looks where its normalisation is undone, to be shown; colours beyond black and white are cut off there.
+pub fn paint(picture: &mut RgbImage, erasure: &Erasure, normalization: &Normalization) {
+    let Normalization { mean, std } = normalization;
+    let level = |color: [f32; 3], channel: usize| {
+        (255.0 * (mean[channel] + std[channel] * color[channel])).round().clamp(0.0, 255.0) as u8
+    };
+    for row in 0..erasure.height {
+        for column in 0..erasure.width {
+            let pixel = (erasure.top + row) as usize * picture.width as usize + (erasure.left + column) as usize;
+            let color = erasure.color(row, column);
+            picture.pixels[pixel * 3..][..3].copy_from_slice(&[0, 1, 2].map(|channel| level(color, channel)));
+        }
     }
 }
 
 /// In memory, where nothing but the boxes is touched.
-fn painted(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Result<Tensor<4>, DataError> {
+fn painted(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Tensor<4> {
     let [_, channels, height, width] = images.dims();
     let device = images.device();
     let mut data = images.into_data();
-    let images = data.as_mut_slice::<f32>()?;
+    let images = data.as_mut_slice::<f32>().expect("normalised images are f32");
     for (image, erasure) in images.chunks_exact_mut(channels * height * width).zip(erasures) {
         let Some(erasure) = erasure else { continue };
         for (channel, plane) in image.chunks_exact_mut(height * width).enumerate() {
@@ -40,7 +58,7 @@ fn painted(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Result<Tensor<4>,
             }
         }
     }
-    Ok(Tensor::from_data(data, &device))
+    Tensor::from_data(data, &device)
 }
 
 /// By a few operations over the whole batch, however many boxes there are: each pixel looks up its colour.
@@ -105,11 +123,27 @@ mod tests {
                 expected[(image * 3 + channel) * 20 + pixel] = erasure.colors[number as usize][channel];
             }
         }
-        let images = Tensor::<4>::from_data(TensorData::new(values, [5, 3, 4, 5]), &Device::flex());
+        let images = || Tensor::<4>::from_data(TensorData::new(values.clone(), [5, 3, 4, 5]), &Device::flex());
         let expected = TensorData::new(expected, [5, 3, 4, 5]);
-        erase(images.clone(), &erasures).expect("f32").into_data().assert_eq(&expected, true);
-        selected(images.clone(), &erasures).into_data().assert_eq(&expected, true);
-        let untouched = images.to_data();
-        erase(images, &[const { None }; 5]).expect("f32").into_data().assert_eq(&untouched, true);
+        erase(images(), &erasures).into_data().assert_eq(&expected, true);
+        selected(images(), &erasures).into_data().assert_eq(&expected, true);
+        erase(images(), &[const { None }; 5]).into_data().assert_eq(&images().into_data(), true);
+        // What else holds the images keeps them.
+        let kept = images();
+        erase(kept.clone(), &erasures).into_data().assert_eq(&expected, true);
+        kept.into_data().assert_eq(&images().into_data(), true);
+    }
+
+    #[test]
+    fn a_painted_picture_has_the_colours_that_normalisation_hides() {
+        let mut picture = RgbImage::filled(4, 3, [9; 3]);
+        let normalization = Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+        let colors = vec![[0.0; 3], [1.0, -1.0, 9.0]];
+        paint(&mut picture, &Erasure { top: 1, left: 2, height: 1, width: 2, colors }, &normalization);
+        let painted = [[124, 116, 104], [182, 59, 255]];
+        for (at, pixel) in picture.pixels.chunks_exact(3).enumerate() {
+            let expected = if (6..8).contains(&at) { painted[at - 6] } else { [9; 3] };
+            assert_eq!(pixel, expected, "pixel {at}");
+        }
     }
 }

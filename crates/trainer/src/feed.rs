@@ -86,7 +86,7 @@ impl<'a> Feed<'a> {
             let erasures = std::mem::take(&mut batch.erasures);
             let images = batch::images(batch, &plan.normalization, self.device);
             let (images, mut targets) = mix.apply(images, targets);
-            let images = erase::erase(images, &erasures)?;
+            let images = erase::erase(images, &erasures);
             if let Some(weights) = &self.class_weights {
                 targets = targets * weights.clone();
             }
@@ -126,6 +126,36 @@ impl<'a> Feed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Inputs;
+    use crate::recipe::example;
+
+    #[test]
+    fn boxes_are_erased_from_what_was_mixed() {
+        let plan = |erasing: &str| {
+            let train = format!("data.train=[{{random_resized_crop={{}}}}{erasing}]");
+            let sets = ["data.source=fashion-mnist-sample", "data.batch_size=16", "train.mixup={alpha=1.0}", &train];
+            Plan::new(example::set(&sets).expect("a recipe"), Inputs::default()).expect("a plan")
+        };
+        let images = |plan: &Plan| {
+            let input = Feed::new(plan, &Device::flex(), None).expect("a feed").next(0).expect("a step");
+            input.micro_batches[0].images.to_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let whole = images(&plan(""));
+        let erasing = plan(", {random_erasing={probability=0.5}}");
+        let erased = images(&erasing);
+        let batch = erasing.train_loader(0).epoch(0, 0).next().expect("a batch").expect("images");
+        let (side, mut inside) = (batch.image_size as usize, 0);
+        for (at, (erased, whole)) in erased.into_iter().zip(whole).enumerate() {
+            let (image, row, column) = (at / (3 * side * side), at / side % side, at % side);
+            let is_inside = batch.erasures[image].as_ref().is_some_and(|erasure| {
+                let reaches = |at: usize, start: u32, length: u32| (start..start + length).contains(&(at as u32));
+                reaches(row, erasure.top, erasure.height) && reaches(column, erasure.left, erasure.width)
+            });
+            inside += usize::from(is_inside);
+            assert_eq!(erased, if is_inside { 0.0 } else { whole }, "image {image}, row {row}, column {column}");
+        }
+        assert!(inside > 3 * side * side / 2, "boxes of half a dozen images");
+    }
 
     #[test]
     fn no_part_of_a_batch_is_a_single_image_and_halving_ends() {

@@ -23,7 +23,9 @@ use imageset::{DataSet, DecodeLimits, ImageSource, OnCorrupt, Pipeline, load_ima
 use serde::Deserialize;
 
 use self::history::{History, SplitCurves};
+use crate::batch::Normalization;
 use crate::checkpoint::find_model;
+use crate::erase;
 use crate::evaluate::{self, Evaluation, Evaluator, Mistake};
 use crate::event::EMA_SUFFIX;
 use crate::recipe::Recipe;
@@ -293,6 +295,7 @@ impl RunReport {
     fn augmented(&self, data: &DataSet) -> anyhow::Result<Vec<Augmented>> {
         let Recipe { seed, data: recipe, .. } = &self.recipe;
         let pipeline = Pipeline::new(&recipe.train, recipe.image_size).context("`data.train` of the recipe")?;
+        let normalization = Normalization { mean: recipe.mean, std: recipe.std };
         let limits = DecodeLimits::default();
         let show = |index: usize| -> anyhow::Result<Augmented> {
             let image = load_image(data.train.as_ref(), index, &limits)?;
@@ -300,7 +303,7 @@ impl RunReport {
                 let mut random = random::sample_stream(*seed, epoch, index);
                 let mut view = pipeline.apply(image.clone(), &mut random);
                 if let Some(erasure) = pipeline.erasure(&mut random) {
-                    erasure.paint(&mut view, recipe.mean, recipe.std);
+                    erase::paint(&mut view, &erasure, &normalization);
                 }
                 Ok(thumbnail::data_uri(view)?)
             });
