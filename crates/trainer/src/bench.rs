@@ -14,6 +14,7 @@ use imageset::{Batch, Loader};
 use serde::Serialize;
 
 use crate::batch::{self, Normalization};
+use crate::erase;
 use crate::optimizer::Optimizer;
 use crate::recipe::Precision;
 use crate::step::{Measured, MicroBatch, StepSettings, Trainee, training_device};
@@ -39,7 +40,7 @@ pub struct Work {
     pub precision: Precision,
 }
 
-/// Times of one repetition each.
+/// Times of one repetition each; of training steps on a GPU, means of the few that it is given at a time.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timing {
     /// Half of the repetitions took less.
@@ -92,13 +93,17 @@ pub struct LayerTiming {
     pub bytes: usize,
     /// Median.
     pub forward_ms: f64,
-    /// Median; with the gradient of the output made of ones and brought into the kernels' layout. Absent in inference.
+    /// Median; with the gradient of the output made of ones and brought into the kernels' layout. Absent in inference. On a GPU both times
+    /// have in them what it takes to wait for it once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backward_ms: Option<f64>,
 }
 
 /// Steps that a GPU is given between two looks at the clock: training does not wait for each either.
 const STEPS_AT_A_TIME: usize = 5;
+
+/// Where a step takes longer than this, waiting for each weighs nothing.
+const LONG_STEP: Duration = Duration::from_secs(1);
 
 /// Milliseconds of each repetition, for about `seconds` after a fifth of that as warm-up, and of at least five; of fewer if `work` says
 /// `false`.
@@ -139,7 +144,7 @@ impl Work {
     /// some steps.
     pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> anyhow::Result<Timing> {
         self.precision.check(device)?;
-        let steps = if *device == Device::flex() { 1 } else { STEPS_AT_A_TIME };
+        let is_waited_for = *device == Device::flex();
         let device = training_device(device, self.checkpoint_activations);
         let trainee = Trainee::new(self.network.init(&device), optimizer).with_precision(self.precision);
         let mut trainee = Some(trainee);
@@ -147,8 +152,8 @@ impl Work {
         let targets =
             Tensor::full([self.batch_size, self.network.num_classes], 1.0 / self.network.num_classes as f64, &device);
         let mut failure = None;
-        let milliseconds = repeat(seconds, || {
-            let some_steps = |mut trainee: Trainee| {
+        let mut some_steps = |steps: usize| {
+            let taken = |mut trainee: Trainee| {
                 let mut all = Vec::with_capacity(steps);
                 for _ in 0..steps {
                     let batch = MicroBatch { images: images.clone(), targets: targets.clone(), teacher: None };
@@ -159,7 +164,7 @@ impl Work {
                 }
                 Measured::read_all(all).map_err(|(_, error)| error).map(|_| trainee)
             };
-            trainee = trainee.take().and_then(|trainee| match some_steps(trainee) {
+            trainee = trainee.take().and_then(|trainee| match taken(trainee) {
                 Ok(trainee) => Some(trainee),
                 Err(error) => {
                     failure = Some(error);
@@ -167,7 +172,13 @@ impl Work {
                 }
             });
             failure.is_none()
-        });
+        };
+        // The first one may compile and tune kernels.
+        some_steps(1);
+        let start = Instant::now();
+        some_steps(1);
+        let steps = if is_waited_for || start.elapsed() > LONG_STEP { 1 } else { STEPS_AT_A_TIME };
+        let milliseconds = repeat(seconds, || some_steps(steps));
         match failure {
             Some(failure) => Err(failure).context("the network went astray on random images"),
             None => {
@@ -189,7 +200,10 @@ impl Work {
     }
 
     /// The floors of a training step, or of inference.
-    pub fn floors(&self, device: &Device, training: bool) -> Floors {
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn floors(&self, device: &Device, training: bool) -> anyhow::Result<Floors> {
         let size = self.image_size;
         // Forward, and on the way back the gradients of inputs and of weights.
         let (products, passes) = if training { (3.0, STEP_PASSES) } else { (1.0, INFERENCE_PASSES) };
@@ -197,13 +211,13 @@ impl Work {
         let values: usize =
             self.network.layers(size, size).iter().map(|layer| layer.output.iter().product::<usize>()).sum();
         let bytes = (values * self.batch_size * size_of::<f32>()) as f64 * passes;
-        let (gigaflops, gigabytes_per_second) = (gigaflops(device), gigabytes_per_second(device));
-        Floors {
+        let (gigaflops, gigabytes_per_second) = (gigaflops(device)?, gigabytes_per_second(device)?);
+        Ok(Floors {
             gigaflops,
             gigabytes_per_second,
             arithmetic_floor_ms: 2.0 * multiply_adds / gigaflops / 1e6,
             bandwidth_floor_ms: bytes / gigabytes_per_second / 1e6,
-        }
+        })
     }
 
     /// Times the parts of the network one by one.
@@ -211,7 +225,6 @@ impl Work {
     /// # Errors
     /// If the device fails.
     pub fn layers(&self, device: &Device, training: bool, seconds: f64) -> anyhow::Result<Vec<LayerTiming>> {
-        let wait = || device.sync().map_err(|error| anyhow::anyhow!("{error}"));
         let on_tape = if training { device.clone().autodiff() } else { device.clone() };
         let model: GhostNet = self.network.init(&on_tape);
         let parts = if training { training_parts(model) } else { folded_parts(model.fold()) };
@@ -231,13 +244,15 @@ impl Work {
                 }
                 let at = Instant::now();
                 let y = forward(input.clone());
-                wait()?;
+                wait(device)?;
                 let forward_time = at.elapsed().as_secs_f64() * 1e3;
                 output = Some(y.clone());
                 let at = Instant::now();
                 if training {
-                    y.backward();
-                    wait()?;
+                    let gradients = y.backward();
+                    wait(device)?;
+                    // Not before: what nobody holds need not be written by what runs fused.
+                    drop(gradients);
                 }
                 // The first one warms up.
                 if repetition > 0 {
@@ -354,37 +369,47 @@ pub fn loader(
     Ok(Timing { images_per_second: batch_size as f64 / mean_ms * 1e3, ..Timing::new(milliseconds, batch_size) })
 }
 
-/// Uploads a batch and waits for a step that takes this long.
-pub fn dummy_step(batch: Batch, normalization: &Normalization, step: Duration, device: &Device) -> anyhow::Result<()> {
-    let images = batch::images(batch, normalization, device);
-    device.sync().map_err(|error| anyhow::anyhow!("{error}"))?;
+/// Prepares a batch as for training, without mixing, and waits for a step that takes this long.
+pub fn dummy_step(
+    mut batch: Batch,
+    normalization: &Normalization,
+    step: Duration,
+    device: &Device,
+) -> anyhow::Result<()> {
+    let erasures = std::mem::take(&mut batch.erasures);
+    let images = erase::erase(batch::images(batch, normalization, device), &erasures);
+    wait(device)?;
     std::thread::sleep(step);
     drop(images);
     Ok(())
 }
 
+fn wait(device: &Device) -> anyhow::Result<()> {
+    device.sync().map_err(|error| anyhow::anyhow!("{error}")).context("the device did not finish its work")
+}
+
 /// The speed of a product of two matrices on the device, by the kernels where they are in use: of larger ones where a device is so quick
 /// that smaller ones have fewer parts than it has units.
-fn gigaflops(device: &Device) -> f64 {
-    const MILLISECONDS: f64 = 5.0;
+fn gigaflops(device: &Device) -> anyhow::Result<f64> {
+    const LONG_MS: f64 = 5.0;
     let mut gigaflops: f64 = 0.0;
     for size in [1024, 2048, 4096] {
         let matrix = || Tensor::<2>::random([size, size], Distribution::Normal(0.0, 1.0), device);
         let (x, weight) = (matrix(), matrix());
-        let milliseconds = milliseconds_on_device(|| {
+        let milliseconds = milliseconds_on_device(device, || {
             let linear = LinearTensors { weight: weight.clone(), weight_in_out: true, bias: None };
             ghostnet_kernels::linear(x.clone(), linear)
-        });
+        })?;
         gigaflops = gigaflops.max(2.0 * (size * size * size) as f64 / milliseconds / 1e6);
-        if milliseconds > MILLISECONDS {
+        if milliseconds > LONG_MS {
             break;
         }
     }
-    gigaflops
+    Ok(gigaflops)
 }
 
 /// The speed of a copy, read and write together, between buffers that no cache holds: by all threads, or by a GPU in its own memory.
-fn gigabytes_per_second(device: &Device) -> f64 {
+fn gigabytes_per_second(device: &Device) -> anyhow::Result<f64> {
     const FLOATS: usize = 32 << 20;
     let milliseconds = if *device == Device::flex() {
         let from = vec![1f32; FLOATS];
@@ -401,31 +426,44 @@ fn gigabytes_per_second(device: &Device) -> f64 {
         least(milliseconds)
     } else {
         let values = Tensor::<2>::ones([FLOATS >> 10, 1 << 10], device);
-        milliseconds_on_device(|| values.clone().add_scalar(1.0))
+        milliseconds_on_device(device, || values.clone().add_scalar(1.0))?
     };
-    2.0 * (FLOATS * size_of::<f32>()) as f64 / milliseconds / 1e6
+    Ok(2.0 * (FLOATS * size_of::<f32>()) as f64 / milliseconds / 1e6)
 }
 
-/// The least that an operation takes, where so many are handed to the device at a time that waiting for it weighs nothing.
-fn milliseconds_on_device(operation: impl Fn() -> Tensor<2>) -> f64 {
+/// The least that an operation takes, where so many are handed to the device at a time that waiting for it weighs little.
+fn milliseconds_on_device(device: &Device, operation: impl Fn() -> Tensor<2>) -> anyhow::Result<f64> {
     const MILLISECONDS_AT_A_TIME: f64 = 20.0;
-    let some = |count: usize| {
+    const MOST_AT_A_TIME: f64 = 200.0;
+    // Of one operation among so many.
+    let mean_ms = |count: usize| -> anyhow::Result<f64> {
         let start = Instant::now();
-        for _ in 1..count {
-            operation();
+        for _ in 0..count {
+            let result = operation();
+            // Not held until it is on its way, it would be computed in one go with the next, and not be written.
+            device.flush().map_err(|error| anyhow::anyhow!("{error}")).context("the device did not take its work")?;
+            drop(result);
         }
-        // Waits for the device without copying a large result.
-        let _value = operation().narrow(0, 0, 1).narrow(1, 0, 1).into_data();
-        start.elapsed().as_secs_f64() * 1e3
+        wait(device)?;
+        Ok(start.elapsed().as_secs_f64() * 1e3 / count as f64)
     };
-    // The first one may be compiled and tuned.
-    some(1);
-    let count = (MILLISECONDS_AT_A_TIME / some(1)).clamp(1.0, 200.0) as usize;
-    let milliseconds = repeat(0.5, || {
-        some(count);
-        true
+    let fitting = |milliseconds: f64| (MILLISECONDS_AT_A_TIME / milliseconds).clamp(1.0, MOST_AT_A_TIME) as usize;
+    // The first one may be compiled and tuned; the time of a single one is mostly waiting if it is short.
+    mean_ms(1)?;
+    let count = fitting(mean_ms(fitting(mean_ms(1)?))?);
+    let mut failure = None;
+    let mut each = Vec::new();
+    repeat(0.5, || match mean_ms(count) {
+        Ok(milliseconds) => {
+            each.push(milliseconds);
+            true
+        }
+        Err(error) => {
+            failure = Some(error);
+            false
+        }
     });
-    least(milliseconds) / count as f64
+    failure.map_or(Ok(least(each)), Err)
 }
 
 fn least(milliseconds: Vec<f64>) -> f64 {

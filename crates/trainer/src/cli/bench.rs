@@ -229,7 +229,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
             timing,
             peak_memory_bytes,
             device_memory_bytes,
-            floors: work.floors(&chosen.device, training),
+            floors: work.floors(&chosen.device, training)?,
             layers: args.per_layer.then(|| work.layers(&chosen.device, training, seconds)).transpose()?,
             device: chosen.name.clone(),
         })
