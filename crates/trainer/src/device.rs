@@ -5,6 +5,8 @@
 mod adapter;
 mod failure;
 mod survey;
+#[cfg(all(feature = "wgpu", feature = "tuned"))]
+mod tuning;
 
 use std::fmt;
 use std::str::FromStr;

@@ -118,7 +118,12 @@ impl Adapters {
 
     fn open(&self, index: usize) -> anyhow::Result<ChosenDevice> {
         let kind = self.kind(index).map_err(anyhow::Error::msg)?;
-        let AdapterInfo { name, backend, .. } = &self.0[index].info;
+        let info = &self.0[index].info;
+        let AdapterInfo { name, backend, .. } = info;
+        #[cfg(feature = "tuned")]
+        let warning = super::tuning::keep(info);
+        #[cfg(not(feature = "tuned"))]
+        let warning = None;
         let api = APIS.into_iter().find(|(api, _)| api == backend).map_or(WgpuBackend::Auto, |(_, pinned)| pinned);
         let device = Device::wgpu_options()
             .device_kind(kind)
@@ -126,12 +131,14 @@ impl Adapters {
             .init()
             .map_err(|error| anyhow::anyhow!("{error}"))
             .with_context(|| format!("cannot open `wgpu:{index}`, {name}"))?;
-        let note = name.starts_with("llvmpipe").then(|| {
+        let wrong = name.starts_with("llvmpipe").then(|| {
             format!(
                 "warning: {name} is for trying things out: it ends every loop of a kernel after 65,536 rounds, so gradients over more \
                  pixels than that, all images of a batch together, are wrong"
             )
         });
+        let notes: Vec<String> = wrong.into_iter().chain(warning).collect();
+        let note = (!notes.is_empty()).then(|| notes.join("\n"));
         Ok(ChosenDevice { note, ..ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")) })
     }
 

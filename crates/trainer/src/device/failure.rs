@@ -40,6 +40,9 @@ impl Failure {
                 "the same command goes on from a run's last checkpoint; if it happens again, look at the driver, or take smaller \
                  batches or `--device cpu`"
             }
+            Self::Other(_) if cfg!(feature = "tuned") => {
+                "try `--device cpu`, or `CUBECL_AUTOTUNE_CACHE=off`, which tunes kernels anew; `ghostnet devices` says what there is"
+            }
             Self::Other(_) => "try `--device cpu`; `ghostnet devices` says what there is",
         }
     }
@@ -110,8 +113,8 @@ const OUT_OF_MEMORY: [&str; 6] = [
     "Not enough memory",
 ];
 
-/// Where panics come from that are a device's.
-const RUNTIME: [&str; 4] = ["/burn-", "/cubecl-", "/cubek-", "/wgpu-"];
+/// Where panics come from that are a device's; Turso is the database of what was tuned for it.
+const RUNTIME: [&str; 5] = ["/burn-", "/cubecl-", "/cubek-", "/turso", "/wgpu-"];
 
 /// What a panic says, if it is a device's.
 fn account(panic: &PanicHookInfo<'_>) -> Option<String> {
@@ -137,6 +140,13 @@ fn cause(account: &str) -> String {
     line.split_once(READING).map_or(line, |(_, rest)| rest).to_string()
 }
 
+/// Panic hooks belong to the whole process, so tests of what sets them take turns.
+#[cfg(test)]
+pub(super) fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +168,7 @@ mod tests {
 
     #[test]
     fn panics_of_our_own_stay_panics_and_errors_stay_errors() {
+        let _turn = turn();
         let error = caught::<()>("a device", || anyhow::bail!("a full disk")).expect_err("it failed");
         assert_eq!(error.to_string(), "a full disk");
         assert_eq!(caught("a device", || Ok(3)).expect("it did not fail"), 3);
@@ -169,6 +180,7 @@ mod tests {
 
     #[test]
     fn what_the_runtime_cannot_read_is_an_error_with_a_hint() {
+        let _turn = turn();
         let error = caught::<()>("a device", || panic!("{UNREAD}")).expect_err("it failed").to_string();
         assert_eq!(error.lines().next(), Some("a device failed: no"));
         assert!(error.contains("hint: "), "{error}");
@@ -176,6 +188,7 @@ mod tests {
 
     #[test]
     fn what_the_runtime_came_through_hides_nothing_that_happens_later() {
+        let _turn = turn();
         let tried = || catch_unwind(|| panic!("{UNREAD}")).expect_err("it panicked");
         let error = caught::<()>("a device", || {
             tried();
