@@ -1,7 +1,7 @@
 //! The kernels of the GPU against burn's own operations: on the same GPU, and in `f64` on the CPU.
 //!
 //! Any adapter will do, a software one included, where the build does not tune burn's kernels: on software Vulkan tuning takes hours.
-//! A build with fusion mostly tunes too, so there the tests run only with `GHOSTNET_TEST_FUSION=1`. `GHOSTNET_REQUIRE_ADAPTER=1`
+//! A build with fusion may tune too, so there the tests run only with `GHOSTNET_TEST_FUSION=1`. `GHOSTNET_REQUIRE_ADAPTER=1`
 //! makes a missing adapter a failure.
 
 mod drawn;

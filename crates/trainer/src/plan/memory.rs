@@ -87,8 +87,8 @@ impl Demand<'_> {
     /// The table is fitted, and then rounded by hand, to steps of burn's operations without tuning and fusion: 56 at widths 0.5 and 1.0,
     /// 64 to 224 px and batches of 8 to 32, of which none is further off than 6.5 %. Twelve others, of up to 3,267 MB, are within
     /// 4.5 %. What optimizers and averages add was measured at 32 px, batch 8, where the sum is within 11 %, but 19 % too little for AdamW
-    /// in mixed precision. Where `GHOSTNET_GPU_KERNELS=on` it is 2 to 31 % less. Builds with `tuned` were not measured: fusion should
-    /// make fewer maps, and trying kernels takes memory of its own. A teacher is not counted.
+    /// in mixed precision. Where `GHOSTNET_GPU_KERNELS=on` it is 2 to 31 % less. Builds with `tuned` were not measured: trying
+    /// kernels takes memory of its own. A teacher is not counted.
     fn gpu_bytes(&self) -> usize {
         /// Pages for what is small, and the last page of each kind, which is partly empty.
         const RUNTIME_BYTES: usize = 12_000_000;
