@@ -1,8 +1,9 @@
 //! The kernels of the GPU against burn's own operations: on the same GPU, and in `f64` on the CPU.
 //!
 //! Any adapter will do, a software one included, where the build does not tune burn's kernels: on software Vulkan tuning takes hours.
-//! A build with fusion may tune too, so there the tests run only with `GHOSTNET_TEST_FUSION=1`. `GHOSTNET_REQUIRE_ADAPTER=1`
-//! makes a missing adapter a failure.
+//! `GHOSTNET_REQUIRE_ADAPTER=1` makes a missing adapter a failure.
+
+#![cfg(not(feature = "tuned"))]
 
 mod drawn;
 
@@ -38,9 +39,6 @@ impl Gpu {
     fn open() -> Option<Self> {
         static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
         static ALONE: Mutex<()> = Mutex::new(());
-        if cfg!(feature = "fusion") && std::env::var("GHOSTNET_TEST_FUSION").as_deref() != Ok("1") {
-            return None;
-        }
         let kinds =
             [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0), DeviceKind::Cpu];
         let find = || kinds.into_iter().find_map(|kind| Device::wgpu_options().device_kind(kind).init().ok());
