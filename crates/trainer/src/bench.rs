@@ -452,18 +452,14 @@ fn milliseconds_on_device(device: &Device, operation: impl Fn() -> Tensor<2>) ->
     mean_ms(1)?;
     let count = fitting(mean_ms(fitting(mean_ms(1)?))?);
     let mut failure = None;
-    let mut each = Vec::new();
-    repeat(0.5, || match mean_ms(count) {
-        Ok(milliseconds) => {
-            each.push(milliseconds);
-            true
-        }
+    let milliseconds = repeat(0.5, || match mean_ms(count) {
+        Ok(_) => true,
         Err(error) => {
             failure = Some(error);
             false
         }
     });
-    failure.map_or(Ok(least(each)), Err)
+    failure.map_or(Ok(least(milliseconds) / count as f64), Err)
 }
 
 fn least(milliseconds: Vec<f64>) -> f64 {
