@@ -2,6 +2,8 @@
 
 mod backend;
 mod depthwise;
+#[cfg(feature = "fusion")]
+mod fusion;
 mod moments;
 mod norm;
 mod operation;
@@ -14,6 +16,9 @@ use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
+
+#[cfg(feature = "fusion")]
+pub use fusion::{RegistryError, restrict_fusion};
 
 use crate::operations::{ConvNormTensors, GhostModuleTensors, NormTensors, Normed, Statistics};
 use crate::reference::in_format;

@@ -5,7 +5,10 @@
 
 #![cfg(not(feature = "tuned"))]
 
+#[path = "../drawn/mod.rs"]
 mod drawn;
+#[cfg(feature = "fusion")]
+mod fusion;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -28,6 +31,14 @@ const HALF_TOLERANCE: f64 = 3e-2;
 /// How far from zero the inputs of all ReLUs are, so that rounding turns none of them: some ten times the rounding of a norm.
 const MARGIN: f64 = 1e-5;
 
+/// The first GPU that there is, software adapters last.
+fn first_adapter() -> Option<Device> {
+    let kinds = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0), DeviceKind::Cpu];
+    let device = kinds.into_iter().find_map(|kind| Device::wgpu_options().device_kind(kind).init().ok());
+    assert!(device.is_some() || std::env::var_os("GHOSTNET_REQUIRE_ADAPTER").is_none(), "no adapter was found");
+    device
+}
+
 /// The kernels, switched on, for one test at a time: the switch is the program's, and a software adapter has few cores.
 struct Gpu {
     device: Device,
@@ -35,16 +46,14 @@ struct Gpu {
 }
 
 impl Gpu {
-    /// The first GPU that there is, software adapters last. A process can open it once.
+    /// A process can open it once.
     fn open() -> Option<Self> {
         static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
         static ALONE: Mutex<()> = Mutex::new(());
-        let kinds =
-            [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0), DeviceKind::Cpu];
-        let find = || kinds.into_iter().find_map(|kind| Device::wgpu_options().device_kind(kind).init().ok());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = DEVICE.get_or_init(find).clone();
-        assert!(device.is_some() || std::env::var_os("GHOSTNET_REQUIRE_ADAPTER").is_none(), "no adapter was found");
+        #[cfg(feature = "fusion")]
+        gpu::restrict_fusion().expect("nothing was computed before");
+        let device = DEVICE.get_or_init(first_adapter).clone();
         gpu::set_enabled(true);
         device.map(|device| Self { device: device.autodiff(), _alone: alone })
     }
@@ -81,10 +90,7 @@ impl<T> Case<'_, T> {
         let truth = self.run(&Device::flex().autodiff(), DType::F64, self.reference);
         let theirs = self.run(&gpu.device, DType::F32, self.reference);
         let ours = self.run(&gpu.device, DType::F32, self.kernels);
-        // When burn fuses them, its own gradients of a map of one channel are off by up to a hundredth.
-        if cfg!(not(feature = "fusion")) {
-            self.assert_close("burn's own", &theirs, &truth);
-        }
+        self.assert_close("burn's own", &theirs, &truth);
         self.assert_close("the kernels'", &ours, &truth);
         assert_eq!(
             ours,
