@@ -30,5 +30,5 @@ pub use ghostnet_kernels::Gate;
 pub use network::{GhostNet, GhostNetConfig};
 pub use parallel_conv::{Convolution, ParallelConv};
 pub use squeeze_excite::{SqueezeExcite, SqueezeExciteConfig};
-pub use state::{NamedTensor, StateError, parameter_names};
+pub use state::{NamedTensor, StateError, parameter_names, read_now};
 pub use variant::Variant;

@@ -58,6 +58,15 @@ const TRANSPOSED: &str = "classifier.weight";
 /// How many names an error shows of each kind.
 const NAMES_SHOWN: usize = 5;
 
+/// The values of a tensor as they are now.
+///
+/// burn fetches what is read of a GPU when it is first looked at, and an update in place may have written over it by then.
+pub fn read_now<const D: usize>(tensor: Tensor<D>) -> TensorData {
+    let data = tensor.into_data();
+    let _looked_at = data.as_bytes();
+    data
+}
+
 /// A tensor with timm's name and layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedTensor {
@@ -184,7 +193,7 @@ impl GhostNet {
                 let name = self.path.name();
                 let value = parameter.val();
                 let value = if name == TRANSPOSED { value.transpose() } else { value };
-                self.tensors.push(NamedTensor { name: name.clone(), data: value.into_data() });
+                self.tensors.push(NamedTensor { name: name.clone(), data: read_now(value) });
                 if let Some(norm) = name.strip_suffix(".running_var") {
                     self.tensors.push(NamedTensor {
                         name: format!("{norm}.num_batches_tracked"),

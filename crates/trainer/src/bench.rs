@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use burn::tensor::{Device, Distribution, Tensor};
-use ghostnet::{FoldedGhostNet, GhostBottleneck, GhostNet, GhostNetConfig};
+use ghostnet::{FoldedGhostNet, GhostBottleneck, GhostNet, GhostNetConfig, read_now};
 use ghostnet_kernels::{FoldedGhostBottleneck, LinearTensors};
 use imageset::{Batch, Loader};
 use serde::Serialize;
@@ -193,7 +193,7 @@ impl Work {
         let model = self.network.init(device).fold();
         let images = self.images(device);
         let milliseconds = repeat(seconds, || {
-            let _scores = model.forward(images.clone()).into_data();
+            let _scores = read_now(model.forward(images.clone()));
             true
         });
         Timing::new(milliseconds, self.batch_size)

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+use ghostnet::read_now;
 use ghostnet_kernels::{AdamW, Lion, RmspropTf, Sgd, global_norm_on_device};
 
 use crate::finetune::CLASSIFIER;
@@ -227,8 +228,8 @@ impl Optimizer {
 
     /// What it remembers, as `{parameter}/{slot}` and `[elements]`, in a fixed order.
     pub fn state(&self) -> Vec<(String, TensorData)> {
-        let slots =
-            self.slots.iter().map(|((parameter, slot), tensor)| (format!("{parameter}/{slot}"), tensor.to_data()));
+        let slots = self.slots.iter();
+        let slots = slots.map(|((parameter, slot), tensor)| (format!("{parameter}/{slot}"), read_now(tensor.clone())));
         let frozen = self.frozen_for.iter().map(|(parameter, &steps)| {
             (format!("{parameter}/{FROZEN_FOR}"), TensorData::from([i64::try_from(steps).unwrap_or(i64::MAX)]))
         });

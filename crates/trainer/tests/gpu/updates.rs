@@ -14,19 +14,22 @@ fn values(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(value).map(|value| if value < 0.5 { value - 1.0 } else { value }).collect()
 }
 
-/// A parameter after three updates, and what the optimizer remembers of it.
+/// A parameter after each of three updates, and what the optimizer remembered of it: read in between, and looked at by the caller, when
+/// the device has gone on.
 fn updated(rule: Rule, shape: [usize; 2], device: &Device) -> Vec<TensorData> {
     let len = shape[0] * shape[1];
     let tensor = |seed| Tensor::<1>::from_data(TensorData::new(values(len, seed), [len]), device);
     let mut optimizer = Optimizer::new(rule, 0.05);
-    let mut value = tensor(1);
+    let (mut value, mut read) = (tensor(1), Vec::new());
     for step in 0..3 {
         optimizer.begin_step();
         let parameter =
             Parameter { name: "conv_head.weight", value, gradient: tensor(10 + step), outputs: Some(shape[0]) };
         value = optimizer.update(parameter, 0.01);
+        read.push(ghostnet::read_now(value.clone()));
+        read.extend(optimizer.state().into_iter().map(|(_, data)| data));
     }
-    std::iter::once(value.into_data()).chain(optimizer.state().into_iter().map(|(_, data)| data)).collect()
+    read
 }
 
 #[test]
