@@ -7,9 +7,9 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 
 use crate::Gate;
-use crate::reference::Reference;
 #[cfg(feature = "gpu")]
 use crate::reference::{Layers, composed_bottleneck};
+use crate::reference::{Reference, plus};
 
 /// Parameters of a batch norm over channels, `[channels]` each.
 #[derive(Clone, Debug)]
@@ -320,7 +320,7 @@ pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     if crate::cpu::is_supported(&a) && crate::cpu::is_supported(&b) && a.dims() == b.dims() {
         return crate::cpu::add(a, b);
     }
-    a + b
+    plus(a, b)
 }
 
 /// Means of 2×2 pixels; an odd side loses its last row or column.

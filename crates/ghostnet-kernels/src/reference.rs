@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+use burn::tensor::GradientCheckpointingStrategy;
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
@@ -66,7 +68,7 @@ impl Reference {
         let convs = convs.into_iter().chain(scale).map(|conv| self.conv_norm(x.clone(), conv, false));
         let skip = skip.map(|norm| self.norm(x.clone(), norm));
         let sum = convs.chain(skip).reduce(|sum, branch| Normed {
-            output: sum.output + branch.output,
+            output: plus(sum.output, branch.output),
             statistics: [sum.statistics, branch.statistics].concat(),
         });
         let Some(sum) = sum else { panic!("parallel convolutions need at least one") };
@@ -127,6 +129,18 @@ impl Reference {
     }
 }
 
+/// A sum whose gradient needs nothing of it. Where activations are made anew on the way back, burn would keep both maps to be able to make
+/// the sum anew: more than the sum itself, if they come from norms, which are not made anew.
+pub(crate) fn plus(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    #[cfg(any(feature = "cpu", feature = "gpu"))]
+    if let [Some(strategy), Some(_)] = [&a, &b].map(Tensor::gradient_checkpointing_strategy) {
+        let kept = GradientCheckpointingStrategy::Disabled;
+        let [a, b] = [a, b].map(|map| map.with_gradient_checkpointing_strategy(kept));
+        return (a + b).with_gradient_checkpointing_strategy(strategy);
+    }
+    a + b
+}
+
 /// The same values as numbers of another format, if it is another.
 pub(crate) fn in_format<const D: usize>(values: Tensor<D>, format: DType) -> Tensor<D> {
     if values.dtype() == format { values } else { values.cast(format) }
@@ -184,7 +198,7 @@ pub(crate) fn composed_bottleneck(layers: &impl Layers, x: Tensor<4>, block: Gho
         }
         None => x,
     };
-    Normed { output: map + shortcut, statistics }
+    Normed { output: plus(map, shortcut), statistics }
 }
 
 /// The output of a Ghost module.
