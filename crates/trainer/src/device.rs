@@ -129,10 +129,10 @@ impl ChosenDevice {
 
     /// An error if the same work could give other last bits from one time to the next.
     pub fn check_deterministic(&self) -> anyhow::Result<()> {
-        if self.is_gpu() && cfg!(feature = "tuned") {
+        if self.is_gpu() && cfg!(any(feature = "tuned", feature = "fusion")) {
             anyhow::bail!(
                 "`train.deterministic` is on, and on `{self}` this build chooses among kernels for convolutions, products and sums by \
-                 their time, so that two runs may differ in their last bits\n\n\
+                 their time, or fuses operations as it meets them, so that two runs may differ in their last bits\n\n\
                  hint: build with `--no-default-features --features wgpu`, whose kernels are always the same, or use `--device cpu`"
             );
         }
@@ -226,10 +226,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_must_be_deterministic_is_refused_where_kernels_are_chosen_by_their_time() {
+    fn a_run_that_must_be_deterministic_is_refused_where_kernels_are_not_always_the_same() {
         assert!(cpu().check_deterministic().is_ok());
         let on_gpu = ChosenDevice::gpu(Device::flex(), "a card".to_string()).check_deterministic();
-        assert_eq!(on_gpu.is_err(), cfg!(feature = "tuned"));
+        assert_eq!(on_gpu.is_err(), cfg!(any(feature = "tuned", feature = "fusion")));
         if let Err(error) = on_gpu {
             assert!(error.to_string().contains("hint: build with `--no-default-features --features wgpu`"), "{error}");
         }
