@@ -393,7 +393,7 @@ fn wait(device: &Device) -> anyhow::Result<()> {
 fn gigaflops(device: &Device) -> anyhow::Result<f64> {
     const LONG_MS: f64 = 5.0;
     let mut gigaflops: f64 = 0.0;
-    for size in [1024, 2048, 4096] {
+    for size in [1024_usize, 2048, 4096] {
         let matrix = || Tensor::<2>::random([size, size], Distribution::Normal(0.0, 1.0), device);
         let (x, weight) = (matrix(), matrix());
         let milliseconds = milliseconds_on_device(device, || {
