@@ -4,6 +4,8 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use imageset::{Batch, RgbImage};
 use rayon::prelude::*;
 
+use crate::device::is_cpu;
+
 /// Mean and standard deviation of each channel, on the scale of 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Normalization {
@@ -34,7 +36,7 @@ pub fn of_picture(picture: RgbImage) -> Batch {
 pub fn images(batch: Batch, normalization: &Normalization, device: &Device) -> Tensor<4> {
     let size = batch.image_size as usize;
     let shape = [batch.labels.len(), size, size, 3];
-    if *device == Device::flex() {
+    if is_cpu(device) {
         let [batch_size, height, width, channels] = shape;
         let values = looked_up(&batch.pixels, height * width, normalization);
         return Tensor::from_data(TensorData::new(values, [batch_size, channels, height, width]), device);

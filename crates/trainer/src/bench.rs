@@ -14,6 +14,7 @@ use imageset::{Batch, Loader};
 use serde::Serialize;
 
 use crate::batch::{self, Normalization};
+use crate::device::is_cpu;
 use crate::erase;
 use crate::optimizer::Optimizer;
 use crate::recipe::Precision;
@@ -144,7 +145,7 @@ impl Work {
     /// some steps.
     pub fn step(&self, optimizer: Optimizer, device: &Device, seconds: f64) -> anyhow::Result<Timing> {
         self.precision.check(device)?;
-        let is_waited_for = *device == Device::flex();
+        let is_waited_for = is_cpu(device);
         let device = training_device(device, self.checkpoint_activations);
         let trainee = Trainee::new(self.network.init(&device), optimizer).with_precision(self.precision);
         let mut trainee = Some(trainee);
@@ -411,7 +412,7 @@ fn gigaflops(device: &Device) -> anyhow::Result<f64> {
 /// The speed of a copy, read and write together, between buffers that no cache holds: by all threads, or by a GPU in its own memory.
 fn gigabytes_per_second(device: &Device) -> anyhow::Result<f64> {
     const FLOATS: usize = 32 << 20;
-    let milliseconds = if *device == Device::flex() {
+    let milliseconds = if is_cpu(device) {
         let from = vec![1f32; FLOATS];
         let mut to = vec![0f32; FLOATS];
         let part = FLOATS.div_ceil(rayon::current_num_threads());

@@ -163,6 +163,16 @@ fn cpu() -> ChosenDevice {
     ChosenDevice::cpu(Device::flex(), format!("cpu ({} threads)", cpu_threads()))
 }
 
+/// Whether a device, with autodiff or without, computes in the program's own memory and thread, so that there is nothing to wait for.
+pub fn is_cpu(device: &Device) -> bool {
+    let device = device.clone().inner();
+    #[cfg(feature = "ndarray")]
+    if device == Device::ndarray() {
+        return true;
+    }
+    device == Device::flex()
+}
+
 fn cpu_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

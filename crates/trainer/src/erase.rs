@@ -1,10 +1,11 @@
 //! Random erasing: boxes of normalised images are painted over on the device. It comes after Mixup and CutMix, as where timm's
 //! training script loads ahead.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use imageset::{Erasure, RgbImage};
 
 use crate::batch::Normalization;
+use crate::device::is_cpu;
 
 /// Paints over what was drawn for each image.
 ///
@@ -19,7 +20,7 @@ pub fn erase(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Tensor<4> {
     assert_eq!(erasures.len(), images.dims()[0], "an entry for each image");
     if erasures.iter().all(Option::is_none) {
         images
-    } else if images.device() == Device::flex() {
+    } else if is_cpu(&images.device()) {
         painted(images, erasures)
     } else {
         selected(images, erasures)
@@ -99,6 +100,8 @@ fn selected(images: Tensor<4>, erasures: &[Option<Erasure>]) -> Tensor<4> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@ use burn::tensor::{Bool, Device, Gradients, Tensor, Transaction};
 use ghostnet::{FoldedGhostNet, GhostNet, parameter_names};
 use ghostnet_kernels::{global_norm, global_norm_on_device, in_thread_pool};
 
+use crate::device::is_cpu;
 use crate::ema::{Ema, EmaRule};
 use crate::finetune::{CLASSIFIER, stages_to_head};
 use crate::loss::{Distillation, Loss};
@@ -260,7 +261,7 @@ impl Trainee {
             gradients.add(&self.model, loss.backward());
         }
         let mut is_finite = None;
-        let measured = if device.clone().inner() == Device::flex() && self.loss_scale.is_none() {
+        let measured = if is_cpu(&device) && self.loss_scale.is_none() {
             let loss = losses.into_iter().map(|loss| f64::from(loss.into_scalar::<f32>())).sum();
             let report = StepReport { loss, gradient_norm: gradients.norm(), loss_scale: None }.checked()?;
             if let Some(max_norm) = settings.clip_norm {
