@@ -7,7 +7,7 @@
 //!   axis of the result has the size one.
 //! - A fused kernel that has scalars in `f16`, but needs no value in `f16` since its result is dropped, is not valid WGSL.
 //!
-//! Tests show each of them, and that what is left is right: chains of drawn operations on tensors in drawn layouts, against the CPU.
+//! Tests show each of them, and that what is left agrees with the CPU in chains of drawn operations on tensors in drawn layouts.
 
 use std::sync::OnceLock;
 
