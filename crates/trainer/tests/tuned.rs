@@ -25,7 +25,7 @@ fn train(scene: &Scene, out: &str, device: &str) -> Output {
 
 #[test]
 #[ignore = "tunes for minutes on a software adapter: `cargo test -p trainer --test tuned -- --ignored`"]
-fn a_run_is_that_of_the_cpu_and_the_next_one_need_not_tune() {
+fn runs_that_tune_and_that_find_what_was_tuned_are_those_of_the_cpu() {
     let scene = Scene::new();
     let [cpu, tuning, tuned] = [("cpu", "cpu"), ("tuning", "wgpu:0"), ("tuned", "wgpu:0")].map(|(out, device)| {
         let output = train(&scene, out, device);
