@@ -1,7 +1,7 @@
 //! Any pickle in a whole archive, and in a file of PyTorch before 1.6, is weights or a sentence: `cargo +nightly fuzz run weights_pickle`.
 #![no_main]
 
-#[path = "../../crates/foreign-weights/tests/weights/build/mod.rs"]
+#[path = "../../crates/foreign-weights/tests/it/build/mod.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod build;
 mod weights;

@@ -5,7 +5,7 @@
 
 #![cfg(not(feature = "tuned"))]
 
-#[path = "../drawn/mod.rs"]
+#[path = "../it/drawn/mod.rs"]
 mod drawn;
 #[cfg(feature = "fusion")]
 mod fusion;

@@ -8,12 +8,12 @@
 mod batches;
 mod failures;
 mod memory;
-#[path = "../mixed/mod.rs"]
+#[path = "../it/mixed/mod.rs"]
 mod mixed;
 mod network;
 mod precision;
 mod runs;
-#[path = "../scene/mod.rs"]
+#[path = "../it/scene/mod.rs"]
 mod scene;
 mod updates;
 
