@@ -5,7 +5,7 @@
 mod adapter;
 mod failure;
 mod survey;
-#[cfg(all(feature = "wgpu", feature = "tuned"))]
+#[cfg(feature = "tuning-cache")]
 mod tuning;
 
 use std::fmt;

@@ -116,9 +116,13 @@ fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, attempt: &Attempt) -> a
         };
         let began = Instant::now();
         if !has_kernels {
-            run.console.note(match cfg!(feature = "tuned") {
-                true => "tuning kernels: the first step tries several of each and keeps the quickest",
-                false => "compiling kernels: the first step takes longer",
+            run.console.note(match (cfg!(feature = "tuned"), cfg!(feature = "tuning-cache")) {
+                (true, true) => "tuning kernels: the first step measures those that no earlier run has measured",
+                (true, false) => {
+                    "tuning kernels: the first step measures several variants of each and keeps the fastest for this run (build with \
+                     `--features tuning-cache` to keep them for later runs)"
+                }
+                (false, _) => "compiling kernels: the first step takes longer",
             });
         }
         let decays = run.progress.plateau.map_or(0, |plateau| plateau.decays);

@@ -125,9 +125,9 @@ impl Adapters {
         // Before anything is computed; opened again, it changes nothing.
         #[cfg(feature = "fusion")]
         ghostnet_kernels::gpu::restrict_fusion().context("cannot choose what is fused")?;
-        #[cfg(feature = "tuned")]
+        #[cfg(feature = "tuning-cache")]
         let warning = super::tuning::keep(info);
-        #[cfg(not(feature = "tuned"))]
+        #[cfg(not(feature = "tuning-cache"))]
         let warning = None;
         let api = APIS.into_iter().find(|(api, _)| api == backend).map_or(WgpuBackend::Auto, |(_, pinned)| pinned);
         let device = Device::wgpu_options()

@@ -40,8 +40,8 @@ impl Failure {
                 "the same command goes on from a run's last checkpoint; if it happens again, look at the driver, or take smaller \
                  batches or `--device cpu`"
             }
-            Self::Other(_) if cfg!(feature = "tuned") => {
-                "try `--device cpu`, or `CUBECL_AUTOTUNE_CACHE=off`, which tunes kernels anew; `ghostnet devices` says what there is"
+            Self::Other(_) if cfg!(feature = "tuning-cache") => {
+                "try `--device cpu`, or `CUBECL_AUTOTUNE_CACHE=off` to tune the kernels again; `ghostnet devices` says what there is"
             }
             Self::Other(_) => "try `--device cpu`; `ghostnet devices` says what there is",
         }
@@ -113,7 +113,7 @@ const OUT_OF_MEMORY: [&str; 6] = [
     "Not enough memory",
 ];
 
-/// Where panics come from that are a device's; Turso is the database of what was tuned for it.
+/// Where panics come from that are a device's; Turso is the database of the feature `tuning-cache`.
 const RUNTIME: [&str; 5] = ["/burn-", "/cubecl-", "/cubek-", "/turso", "/wgpu-"];
 
 /// What a panic says, if it is a device's.

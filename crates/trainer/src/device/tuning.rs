@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_database_is_made_anew() {
+    fn a_damaged_database_is_replaced() {
         let _turn = failure::turn();
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, damaged) in [("short", &b"SQLite format 3\0"[..]), ("foreign", &[b'x'; 20_000])] {
@@ -200,7 +200,7 @@ mod tests {
 
     /// A number of frames so large that the size of the file overflows.
     #[test]
-    fn a_database_that_its_engine_panics_at_is_made_anew() {
+    fn a_database_that_its_engine_panics_at_is_replaced() {
         let _turn = failure::turn();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (environment, path) = place(folder.path(), "card");
