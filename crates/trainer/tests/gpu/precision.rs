@@ -17,7 +17,7 @@ fn the_curve_is_that_of_the_cpu_and_a_run_goes_on_exactly_with_its_loss_scale() 
         return;
     }
     let scene = Scene::new();
-    let more = [&COMPARABLE[..], &mixed::MIXED, &["--set", "train.total={steps=12}"]].concat();
+    let more = [&COMPARABLE[..], &mixed::MIXED, &["--set", "train.total={steps=8}"]].concat();
     train(&scene, "cpu", "cpu", &more);
     train(&scene, "gpu", GPU, &more);
     let (found, expected) = (losses(&scene, "gpu"), losses(&scene, "cpu"));

@@ -99,17 +99,18 @@ fn a_run_repeats_itself_and_goes_on_exactly_after_it_was_killed() {
         return;
     }
     let scene = Scene::new();
-    train(&scene, "whole", GPU, &[]);
-    // Mixup, CutMix and dropout included.
+    // An epoch with CutMix and two steps without; Mixup and dropout included.
+    let more = ["--set", "train.total={steps=8}"];
+    train(&scene, "whole", GPU, &more);
     let mut child =
-        scene.command(&arguments("cut", GPU, &[])).stderr(Stdio::null()).spawn().expect("the program starts");
+        scene.command(&arguments("cut", GPU, &more)).stderr(Stdio::null()).spawn().expect("the program starts");
     while !scene.path("cut/checkpoints/step-00000004").exists() {
         assert!(child.try_wait().expect("a status").is_none(), "the run ended too early");
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().expect("SIGKILL");
     child.wait().expect("it ends");
-    let stderr = train(&scene, "cut", GPU, &[]);
+    let stderr = train(&scene, "cut", GPU, &more);
     assert!(!stderr.contains("bit for bit"), "{stderr}");
     assert_eq!(scene.metrics("cut"), scene.metrics("whole"));
     assert!(scene.final_model("cut") == scene.final_model("whole"));
@@ -121,8 +122,9 @@ fn maps_that_are_made_anew_change_no_bit() {
         return;
     }
     let scene = Scene::new();
-    train(&scene, "kept", GPU, &[]);
-    train(&scene, "anew", GPU, &["--set", "train.checkpoint_activations=true"]);
+    let steps = "train.total={steps=6}";
+    train(&scene, "kept", GPU, &["--set", steps]);
+    train(&scene, "anew", GPU, &["--set", steps, "--set", "train.checkpoint_activations=true"]);
     assert_eq!(scene.metrics("anew"), scene.metrics("kept"));
     let [kept, anew] = ["kept", "anew"]
         .map(|out| tensors(&scene.checkpoints(out).pop().expect("a checkpoint").join("model.safetensors")));
@@ -141,7 +143,7 @@ pub(crate) fn cut_back(scene: &Scene, out: &str, step: u64) {
 fn a_run_moves_from_one_device_to_the_other_and_says_so() {
     let Some(chosen) = adapter() else { return };
     let scene = Scene::new();
-    let more = [&COMPARABLE[..], &["--set", "train.total={steps=12}"]].concat();
+    let more = [&COMPARABLE[..], &["--set", "train.total={steps=10}"]].concat();
     train(&scene, "cpu", "cpu", &more);
     let expected = losses(&scene, "cpu");
     for (out, first, second) in [("to_gpu", "cpu", GPU), ("to_cpu", GPU, "cpu")] {

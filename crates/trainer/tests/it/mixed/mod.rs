@@ -32,14 +32,14 @@ fn state(trainee: &Trainee) -> Vec<(String, TensorData)> {
     model.filter(|(name, _)| !name.contains("running_")).chain(trainee.optimizer.state()).collect()
 }
 
-/// For every optimizer: an ordinary step, one whose scaled loss is beyond all numbers, and another ordinary one.
+/// For every optimizer: a step whose scaled loss overflows is skipped, both as the very first step and after an ordinary one.
 pub fn steps_out_of_range_are_skipped(device: &Device) {
     let config = GhostNetConfig::new(3).with_width(0.25).with_dropout(0.0);
     for rule in RULES {
-        let images: Vec<f32> = (0..4 * 3 * 64 * 64).map(|index| (index * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
+        let images: Vec<f32> = (0..4 * 3 * 32 * 32).map(|index| (index * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
         let step = |trainee: Trainee| -> (Trainee, StepReport) {
             let batch = MicroBatch {
-                images: Tensor::from_data(TensorData::new(images.clone(), [4, 3, 64, 64]), device),
+                images: Tensor::from_data(TensorData::new(images.clone(), [4, 3, 32, 32]), device),
                 targets: one_hot(&[0, 1, 2, 0], 3, 0.1, device),
                 teacher: None,
             };
@@ -50,8 +50,7 @@ pub fn steps_out_of_range_are_skipped(device: &Device) {
         device.seed(1);
         let model = config.init(&device.clone().autodiff());
         let mut trainee = Trainee::new(model, Optimizer::new(rule, 0.05)).with_precision(Precision::Mixed);
-        // Also as the very first step, when nothing is remembered yet.
-        for _ in 0..2 {
+        for is_first in [true, false] {
             trainee.loss_scale = Some(LossScale::from_state([2f32.powi(126), 7.0], device));
             let before = state(&trainee);
             let (skipped, report) = step(trainee);
@@ -62,6 +61,9 @@ pub fn steps_out_of_range_are_skipped(device: &Device) {
                 assert!(found == data, "{rule:?} {name}");
             }
             assert_eq!(skipped.loss_scale.as_ref().map(LossScale::state), Some([2f32.powi(125), 0.0]));
+            if !is_first {
+                break;
+            }
             trainee = skipped;
             trainee.loss_scale = Some(LossScale::from_state([1024.0, 7.0], device));
             let (stepped, report) = step(trainee);
