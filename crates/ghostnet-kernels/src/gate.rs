@@ -22,8 +22,9 @@ impl Gate {
         }
     }
 
-    /// The gate's value at `x` and its derivative there. NaN stays NaN. At the two ends of its ramp the derivative of the hard sigmoid
+    /// The value of the gate at `x` and its derivative. NaN stays NaN. Where the gate begins to saturate, the derivative of the hard sigmoid
     /// is 0 and that of the clip is 1, as in PyTorch.
+    #[doc(hidden)] // Public for `tests/it/gate.rs`.
     #[cfg(feature = "cpu")]
     #[inline]
     pub fn value_and_slope(self, x: f32) -> (f32, f32) {

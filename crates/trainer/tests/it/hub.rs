@@ -77,7 +77,7 @@ impl Lab {
         Hub::new(self.settings(&server.address)).unwrap()
     }
 
-    /// A hub that soon gives up a server that says nothing.
+    /// A hub with a short read timeout, for servers that fall silent.
     fn impatient_hub(&self, server: &Server) -> Hub {
         Hub::new(HubSettings { read_timeout: Duration::from_millis(300), ..self.settings(&server.address) }).unwrap()
     }
