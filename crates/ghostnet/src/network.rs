@@ -71,6 +71,13 @@ impl GhostNetConfig {
     ///
     /// Every parameter is drawn here and in order, so [`Device::seed`] before this call decides them.
     pub fn init(&self, device: &Device) -> GhostNet {
+        let model = self.build(device);
+        draw_parameters(&model);
+        model
+    }
+
+    /// The network before its parameters are drawn. burn draws each one when it is first read.
+    pub(crate) fn build(&self, device: &Device) -> GhostNet {
         let architecture = Architecture::new(self);
         let has_head_norm = self.variant.has_head_norm();
         let mut stages: Vec<Vec<GhostBottleneck>> = Vec::new();
@@ -87,7 +94,7 @@ impl GhostNetConfig {
                 stage.push(block);
             }
         }
-        let model = GhostNet {
+        GhostNet {
             stem: ConvNormConfig::new(self.in_channels, architecture.stem_channels, [3, 3])
                 .with_stride(self.stem_stride)
                 .init(device),
@@ -100,9 +107,7 @@ impl GhostNetConfig {
             dropout: DropoutConfig::new(self.dropout).init(),
             classifier: LinearConfig::new(architecture.head_channels, self.num_classes).init(device),
             in_channels: self.in_channels,
-        };
-        draw_parameters(&model);
-        model
+        }
     }
 }
 
@@ -114,7 +119,7 @@ impl GhostNetConfig {
     }
 }
 
-/// burn draws a parameter when it is first read; reading all of them now makes the weights a function of the seed alone.
+/// Reads all parameters in order, so that burn draws them now and the seed alone decides them.
 fn draw_parameters(model: &GhostNet) {
     struct Draw;
     impl ModuleVisitor for Draw {

@@ -12,9 +12,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::GhostNet;
+use crate::{GhostNet, GhostNetConfig};
 
 /// Beginnings of paths of modules, from any segment on, and the names that timm gives them. Each is applied once, in this order.
 #[rustfmt::skip]
@@ -171,6 +171,14 @@ fn transpose(data: TensorData) -> TensorData {
     TensorData::new(transposed, [columns, rows])
 }
 
+impl GhostNetConfig {
+    /// Builds the network with these tensors as its weights, and draws no random ones first. Which tensors are needed, and the errors,
+    /// are those of [`GhostNet::load_state`].
+    pub fn load(&self, tensors: Vec<NamedTensor>, device: &Device) -> Result<GhostNet, StateError> {
+        self.build(device).load_state(tensors)
+    }
+}
+
 impl GhostNet {
     /// All tensors by timm's names, in its order: parameters, running statistics, and `num_batches_tracked`, the number of
     /// training steps that the statistics have seen, which PyTorch keeps and nothing here needs.
@@ -229,25 +237,20 @@ impl GhostNet {
                     self.error.missing.push(name);
                     return parameter;
                 };
-                parameter.map(|old| {
-                    let transposed = name == TRANSPOSED;
-                    let mut expected = old.dims();
-                    if transposed {
-                        expected.swap(0, 1);
-                    }
-                    if data.shape().as_slice() != expected {
-                        self.error.shapes.push((name, expected.to_vec(), data.shape().to_vec()));
-                        return old;
-                    }
-                    // A tensor that is made anew forgets whether it wants a gradient.
-                    let requires_grad = old.is_require_grad();
-                    let new = if transposed {
-                        Tensor::<D>::from_data(transpose(data), &old.device())
-                    } else {
-                        Tensor::<D>::from_data(data, &old.device())
-                    };
-                    new.detach().set_require_grad(requires_grad)
-                })
+                let transposed = name == TRANSPOSED;
+                let mut expected = parameter.lazy_shape().to_vec();
+                if transposed {
+                    expected.swap(0, 1);
+                }
+                if data.shape().as_slice() != expected {
+                    self.error.shapes.push((name, expected, data.shape().to_vec()));
+                    return parameter;
+                }
+                let data = if transposed { transpose(data) } else { data };
+                // Does not read the parameter, because burn would draw random values for it first.
+                let loaded = Tensor::from_data(data, &parameter.lazy_device());
+                let id = parameter.id;
+                parameter.transform_for_load(loaded, id)
             }
         }
         let tensors = tensors

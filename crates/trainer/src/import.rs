@@ -282,9 +282,10 @@ fn find_width(
 ) -> anyhow::Result<(f64, Vec<NamedTensor>)> {
     let mut first_error: Option<StateError> = None;
     for &width in candidates {
-        let network = config(width).init(&Device::flex());
-        let tensors = if lacks_norms { unfold(tensors.to_vec(), &network.state(0)) } else { tensors.to_vec() };
-        match network.load_state(tensors.clone()) {
+        let (network, device) = (config(width), Device::flex());
+        let tensors =
+            if lacks_norms { unfold(tensors.to_vec(), &network.init(&device).state(0)) } else { tensors.to_vec() };
+        match network.load(tensors.clone(), &device) {
             Ok(_) => return Ok((width, tensors)),
             Err(error) => first_error = first_error.or(Some(error)),
         }

@@ -540,7 +540,7 @@ pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trai
     let mut fresh = plan.model.init(&at(&cpu));
     if *device != cpu {
         let drawn = fresh.valid().state(0);
-        fresh = plan.model.init(&at(device)).load_state(drawn)?;
+        fresh = plan.model.load(drawn, &at(device))?;
     }
     let model = match &plan.pretrained {
         Some(pretrained) => pretrained.load(fresh)?,

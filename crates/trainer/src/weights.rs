@@ -280,9 +280,10 @@ impl ModelFile {
 
     /// Builds the network on a device.
     pub fn into_model(self, device: &Device) -> Result<(GhostNet, ModelCard), WeightsError> {
-        let fresh = self.card.config().init(device);
-        let tensors = if self.card.folded { unfold(self.tensors, &fresh.state(0)) } else { self.tensors };
-        let model = fresh.load_state(tensors).map_err(|source| WeightsError::State { path: self.path, source })?;
+        let network = self.card.config();
+        let tensors =
+            if self.card.folded { unfold(self.tensors, &network.init(&Device::flex()).state(0)) } else { self.tensors };
+        let model = network.load(tensors, device).map_err(|source| WeightsError::State { path: self.path, source })?;
         Ok((model, self.card))
     }
 }

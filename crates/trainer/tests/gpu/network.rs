@@ -67,7 +67,7 @@ fn config(width: f64, variant: Variant) -> GhostNetConfig {
 
 /// The network with the weights of another.
 fn model(config: &GhostNetConfig, state: &[NamedTensor], device: &Device) -> GhostNet {
-    config.init(device).load_state(state.to_vec()).expect("the same network")
+    config.load(state.to_vec(), device).expect("the same network")
 }
 
 /// Weights drawn on the CPU.
