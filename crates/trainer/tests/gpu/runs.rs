@@ -32,8 +32,12 @@ pub(crate) fn json(scene: &Scene, args: &[&str]) -> Value {
 /// Losses of two devices may part by this share while steps are few: before anything can grow.
 const AT_FIRST: f64 = 1e-4;
 
-/// And by this in twenty steps. Activations that lie on a corner turn over with rounding, and training blows that up: the CPU parts
-/// from itself by 1e-3 to 5e-3 if the kernels are off, depending on the seed; this is ten times as much.
+/// Losses of two devices may differ by this share in the two steps after a run moved. Rounding takes them to 4e-6 on software Vulkan, and an
+/// optimizer that forgets its momentum to 5e-5.
+const AFTER_A_MOVE: f64 = 2e-5;
+
+/// Losses of two devices may part by this share in twenty steps. Activations that lie on a corner turn over with rounding, and training
+/// blows that up: the CPU parts from itself by 1e-3 to 5e-3 if the kernels are off, depending on the seed; this is ten times as much.
 const IN_TWENTY_STEPS: f64 = 5e-2;
 
 #[test]
@@ -157,9 +161,9 @@ fn a_run_moves_from_one_device_to_the_other_and_says_so() {
         assert_eq!(names[0] > names[1], first == "cpu", "{warning}");
         let moved = losses(&scene, out);
         assert_eq!(moved[..4], whole[..4], "what was done before stays");
-        // The fifth step begins with the same weights and the same memory of the optimizer on both.
-        let [next, all] = [difference(&moved[4..5], &whole[4..5]), difference(&moved, &expected)];
-        assert!(next < AT_FIRST && all < IN_TWENTY_STEPS, "{next:.1e} {all:.1e}: {moved:?} {whole:?} {expected:?}");
+        // The fifth step begins with the same weights on both, and the sixth with what the optimizer's same memory made of them.
+        let [next, all] = [difference(&moved[4..6], &whole[4..6]), difference(&moved, &expected)];
+        assert!(next < AFTER_A_MOVE && all < IN_TWENTY_STEPS, "{next:.1e} {all:.1e}: {moved:?} {whole:?} {expected:?}");
         // From now on it is a run of the second device.
         cut_back(&scene, out, 8);
         assert!(!train(&scene, out, second, &more).contains("bit for bit"));

@@ -42,6 +42,6 @@ fn a_run_goes_on_bit_for_bit_with_its_loss_scale() {
 fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_no_weight() {
     // The network is drawn from the device's seed, which is process-wide.
     alone::run("mixed_precision::a_step_out_of_the_range_of_16_bits_changes_the_scale_and_no_weight", || {
-        mixed::steps_out_of_range_are_skipped(&Device::flex());
+        mixed::steps_out_of_range_are_skipped(&Device::flex(), &mixed::RULES);
     });
 }
