@@ -172,8 +172,8 @@ fn transpose(data: TensorData) -> TensorData {
 }
 
 impl GhostNetConfig {
-    /// Builds the network with these tensors as its weights, and draws no random ones first. Which tensors are needed, and the errors,
-    /// are those of [`GhostNet::load_state`].
+    /// Builds the network with these tensors as its weights, without drawing random weights first. Takes the same tensors and returns the
+    /// same errors as [`GhostNet::load_state`].
     pub fn load(&self, tensors: Vec<NamedTensor>, device: &Device) -> Result<GhostNet, StateError> {
         self.build(device).load_state(tensors)
     }

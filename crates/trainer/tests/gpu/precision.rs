@@ -35,7 +35,7 @@ fn the_curve_is_that_of_the_cpu_and_a_run_goes_on_exactly_with_its_loss_scale() 
 #[test]
 fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_no_weight() {
     if has_f16() {
-        // The CPU takes such steps with every optimizer. Which kernels compute the gradients matters to none.
+        // The test on the CPU covers every optimizer. No optimizer depends on which kernels compute the gradients.
         let [_, sgd, adamw, .., muon] = mixed::RULES;
         let has_own_kernels = std::env::var_os("GHOSTNET_GPU_KERNELS").is_some();
         let rules = if has_own_kernels { vec![adamw] } else { vec![sgd, adamw, muon] };

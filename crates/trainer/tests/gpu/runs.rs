@@ -161,7 +161,7 @@ fn a_run_moves_from_one_device_to_the_other_and_says_so() {
         assert_eq!(names[0] > names[1], first == "cpu", "{warning}");
         let moved = losses(&scene, out);
         assert_eq!(moved[..4], whole[..4], "what was done before stays");
-        // The fifth step begins with the same weights on both, and the sixth with what the optimizer's same memory made of them.
+        // The loss of the fifth step shows whether the weights moved along, and that of the sixth whether the optimizer's memory did.
         let [next, all] = [difference(&moved[4..6], &whole[4..6]), difference(&moved, &expected)];
         assert!(next < AFTER_A_MOVE && all < IN_TWENTY_STEPS, "{next:.1e} {all:.1e}: {moved:?} {whole:?} {expected:?}");
         // From now on it is a run of the second device.
