@@ -35,10 +35,9 @@ fn the_curve_is_that_of_the_cpu_and_a_run_goes_on_exactly_with_its_loss_scale() 
 #[test]
 fn a_step_out_of_the_range_of_16_bits_changes_the_scale_and_no_weight() {
     if has_f16() {
-        // The test on the CPU covers every optimizer. No optimizer depends on which kernels compute the gradients.
-        let [_, sgd, adamw, .., muon] = mixed::RULES;
-        let has_own_kernels = std::env::var_os("GHOSTNET_GPU_KERNELS").is_some();
-        let rules = if has_own_kernels { vec![adamw] } else { vec![sgd, adamw, muon] };
-        mixed::steps_out_of_range_are_skipped(&adapter().expect("an adapter").device, &rules);
+        // `Optimizer::update_if` takes back the update of any optimizer, and the test on the CPU covers them all. AdamW has two moments and a
+        // number of steps to take back.
+        let [_, _, adamw, ..] = mixed::RULES;
+        mixed::steps_out_of_range_are_skipped(&adapter().expect("an adapter").device, &[adamw]);
     }
 }
