@@ -247,7 +247,7 @@ impl GhostNet {
                     return parameter;
                 }
                 let data = if transposed { transpose(data) } else { data };
-                // Does not read the parameter, because burn would draw random values for it first.
+                // The parameter is not read, because burn would first draw random values for it.
                 let loaded = Tensor::from_data(data, &parameter.lazy_device());
                 let id = parameter.id;
                 parameter.transform_for_load(loaded, id)

@@ -117,7 +117,7 @@ fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, attempt: &Attempt) -> a
         let began = Instant::now();
         if !has_kernels {
             run.console.note(match (cfg!(feature = "tuned"), cfg!(feature = "tuning-cache")) {
-                (true, true) => "tuning kernels: the first step times the variants of each kernel that no earlier run has tuned",
+                (true, true) => "tuning kernels: the first step times several variants of each kernel that no earlier run has tuned",
                 (true, false) => {
                     "tuning kernels: the first step times several variants of each kernel, and this run uses the fastest; build with \
                      `--features tuning-cache` to keep the results for later runs"

@@ -1,5 +1,5 @@
-//! Builds that tune and fuse, on an adapter, compared with the CPU. With the feature `tuning-cache`, a second run reads what the first one
-//! measured.
+//! Compares training on an adapter, in builds that tune and fuse, with training on the CPU. With the feature `tuning-cache`, a second run
+//! reads what the first one measured.
 
 #![cfg(all(feature = "wgpu", feature = "tuned"))]
 
@@ -10,7 +10,7 @@ use std::process::Output;
 
 use scene::{Scene, difference, losses};
 
-/// Losses of two devices may part by this share in two steps.
+/// Largest relative difference between the losses of two devices over two steps.
 const SHARE: f64 = 1e-3;
 
 fn train(scene: &Scene, out: &str, device: &str) -> Output {

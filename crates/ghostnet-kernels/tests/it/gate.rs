@@ -3,7 +3,7 @@
 use ghostnet_kernels::Gate;
 
 #[test]
-fn values_and_slopes_are_those_of_pytorch_at_the_ends_too() {
+fn values_and_derivatives_are_those_of_pytorch_even_at_the_ends() {
     // `torch.nn.functional.hardsigmoid` and `torch.clamp(x, 0, 1)`, with the gradient of their sum.
     let cases = [
         (Gate::HardSigmoid, [(-3.0, 0.0, 0.0), (0.0, 0.5, 1.0 / 6.0), (3.0, 1.0, 0.0), (-9.0, 0.0, 0.0)]),

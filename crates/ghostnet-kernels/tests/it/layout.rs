@@ -57,7 +57,7 @@ fn maps_pass_from_one_operation_to_the_next_without_a_change_of_layout() {
         let map = conv_norm(map, conv([40, 24, 1, 1], 1, 1, &device), true).output;
         assert_eq!(layout_conversions(), 0, "forward");
         map.mean().backward();
-        // The gradient of a mean comes in burn's layout: one conversion, where the way back begins.
+        // The gradient of a mean has burn's layout, so the backward pass begins with one conversion.
         assert_eq!(layout_conversions(), 1, "backward");
     });
 }

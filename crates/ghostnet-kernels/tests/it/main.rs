@@ -1,4 +1,4 @@
-//! The kernels of the CPU. All modules form one binary, whose tests run in parallel threads. What needs an adapter is in `tests/gpu/`.
+//! Tests of the CPU kernels. All modules form one binary, whose tests run in parallel threads. Tests that need an adapter are in `tests/gpu/`.
 
 mod alone;
 mod drawn;

@@ -1,4 +1,4 @@
-//! The networks against the references. All modules form one binary, whose tests run in parallel threads.
+//! Compares the networks with the reference implementations. All modules form one binary, whose tests run in parallel threads.
 
 #[path = "../../../ghostnet-kernels/tests/it/alone/mod.rs"]
 mod alone;

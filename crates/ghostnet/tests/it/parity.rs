@@ -1,5 +1,5 @@
-//! The networks against PyTorch and timm, number by number. `*.json` and `*.tsv` in `tests/fixtures` were made by the scripts in
-//! `tests/fixtures/gen` with PyTorch 2.15.0 and timm 1.0.31, in float64. timm does not have the network of `Variant::GhostnetPaddle`;
+//! Compares the networks with PyTorch and timm, value by value. The scripts in `tests/fixtures/gen` generated `*.json` and `*.tsv` in
+//! `tests/fixtures` with PyTorch 2.15.0 and timm 1.0.31, in float64. timm does not have the network of `Variant::GhostnetPaddle`;
 //! `gen/lineages.py` implements it in PyTorch.
 
 use burn::module::Module;

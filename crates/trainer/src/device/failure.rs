@@ -113,7 +113,7 @@ const OUT_OF_MEMORY: [&str; 6] = [
     "Not enough memory",
 ];
 
-/// Where panics come from that are a device's; Turso is the database of the feature `tuning-cache`.
+/// Path fragments that identify panics from a device's runtime. Turso is the database that the feature `tuning-cache` uses.
 const RUNTIME: [&str; 5] = ["/burn-", "/cubecl-", "/cubek-", "/turso", "/wgpu-"];
 
 /// What a panic says, if it is a device's.

@@ -200,7 +200,7 @@ mod tests {
 
     /// A number of frames so large that the size of the file overflows.
     #[test]
-    fn a_database_that_its_engine_panics_at_is_replaced() {
+    fn a_database_that_makes_its_engine_panic_is_replaced() {
         let _turn = failure::turn();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (environment, path) = place(folder.path(), "card");

@@ -29,15 +29,16 @@ pub(crate) fn json(scene: &Scene, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Losses of two devices may part by this share while steps are few: before anything can grow.
+/// Largest relative difference between the losses of two devices in the first steps, before training amplifies rounding.
 const AT_FIRST: f64 = 1e-4;
 
-/// Losses of two devices may differ by this share in the two steps after a run moved. Rounding takes them to 4e-6 on software Vulkan, and an
-/// optimizer that forgets its momentum to 5e-5.
+/// Largest relative difference between the losses of two devices in the two steps after a run moves. On software Vulkan, rounding causes
+/// a difference of 4e-6, and an optimizer that loses its momentum causes 5e-5.
 const AFTER_A_MOVE: f64 = 2e-5;
 
-/// Losses of two devices may part by this share in twenty steps. Activations that lie on a corner turn over with rounding, and training
-/// blows that up: the CPU parts from itself by 1e-3 to 5e-3 if the kernels are off, depending on the seed; this is ten times as much.
+/// Largest relative difference between the losses of two devices over twenty steps. Rounding moves activations across the kink of a
+/// nonlinearity, and training amplifies the difference: on the CPU, the losses with and without the kernels differ by 1e-3 to 5e-3,
+/// depending on the seed. This limit is ten times as large.
 const IN_TWENTY_STEPS: f64 = 5e-2;
 
 #[test]
@@ -161,7 +162,7 @@ fn a_run_moves_from_one_device_to_the_other_and_says_so() {
         assert_eq!(names[0] > names[1], first == "cpu", "{warning}");
         let moved = losses(&scene, out);
         assert_eq!(moved[..4], whole[..4], "what was done before stays");
-        // The loss of the fifth step shows whether the weights moved along, and that of the sixth whether the optimizer's memory did.
+        // The loss of the fifth step shows whether the weights were carried over, and that of the sixth whether the optimizer state was.
         let [next, all] = [difference(&moved[4..6], &whole[4..6]), difference(&moved, &expected)];
         assert!(next < AFTER_A_MOVE && all < IN_TWENTY_STEPS, "{next:.1e} {all:.1e}: {moved:?} {whole:?} {expected:?}");
         // From now on it is a run of the second device.

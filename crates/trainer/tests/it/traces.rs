@@ -1,5 +1,5 @@
-//! Optimizers, clipping, losses and Mixup against PyTorch and timm. `tests/fixtures/traces.json` holds the part that is built here of
-//! what `gen_traces.py` among the generators of the crate `ghostnet` writes.
+//! Compares optimizers, clipping, losses and Mixup with PyTorch and timm. `gen_traces.py`, one of the generators in the crate `ghostnet`,
+//! writes the traces; `tests/fixtures/traces.json` contains those of the features that are implemented here.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};

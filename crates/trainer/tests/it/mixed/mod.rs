@@ -32,8 +32,8 @@ fn state(trainee: &Trainee) -> Vec<(String, TensorData)> {
     model.filter(|(name, _)| !name.contains("running_")).chain(trainee.optimizer.state()).collect()
 }
 
-/// For each optimizer: a step whose scaled loss overflows is skipped, both as the very first step and after an ordinary one, and an
-/// ordinary step follows it.
+/// Checks for each optimizer that a step whose scaled loss overflows is skipped, both as the very first step and after an ordinary one,
+/// and that the ordinary step after it is not skipped.
 pub fn steps_out_of_range_are_skipped(device: &Device, rules: &[Rule]) {
     let config = GhostNetConfig::new(3).with_width(0.25).with_dropout(0.0);
     for &rule in rules {
