@@ -289,8 +289,13 @@ impl GhostNetConfig {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+
+    use burn::module::{Module, ModuleVisitor, Param, ParamId};
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
-    use crate::Variant;
+    use crate::{GhostNet, Variant, parameter_names};
 
     /// Width, parameters, multiply-adds. Counted by PyTorch over timm's modules, 1000 classes, 224×224; the papers print 42, 141 and
     /// 226 M multiply-adds for GhostNet, 167, 269 and 399 M for GhostNetV2. GhostNetV3 is as it trains. PaddleClas's are over
@@ -333,6 +338,41 @@ mod tests {
             assert_eq!(counted.len() - alone, layers, "{variant:?}");
             assert_eq!(alone + counted.iter().filter(|layer| layer.tensors == 6).count(), norms, "{variant:?}");
             assert_eq!(counted.iter().map(|layer| layer.tensors).sum::<usize>(), tensors, "{variant:?}");
+        }
+    }
+
+    /// How many values the parameters have. Does not read them, because burn would first draw random values for them.
+    fn num_values(network: &GhostNet) -> usize {
+        struct Count(BTreeSet<ParamId>, usize);
+        impl ModuleVisitor for Count {
+            fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+                if self.0.remove(&parameter.id) {
+                    self.1 += parameter.lazy_shape().num_elements();
+                }
+            }
+        }
+        let mut count = Count(parameter_names(network).into_iter().map(|(id, _)| id).collect(), 0);
+        network.visit(&mut count);
+        assert!(count.0.is_empty(), "all parameters were visited");
+        count.1
+    }
+
+    #[test]
+    fn the_counter_counts_what_the_modules_hold() {
+        for width in [0.25, 0.5, 1.0, 1.3, 1.6] {
+            for (ratio, cheap_kernel_size, stem_stride) in [(2, 3, 2), (3, 1, 1), (4, 5, 2)] {
+                for variant in Variant::ALL {
+                    let config = GhostNetConfig::new(7)
+                        .with_variant(variant)
+                        .with_width(width)
+                        .with_ratio(ratio)
+                        .with_cheap_kernel_size(cheap_kernel_size)
+                        .with_stem_stride(stem_stride)
+                        .with_in_channels(2);
+                    let held = num_values(&config.build(&Device::flex()));
+                    assert_eq!(config.parameters(), held, "{variant:?}, width {width}, ratio {ratio}");
+                }
+            }
         }
     }
 }
