@@ -1,6 +1,6 @@
-//! Weight files of other programs: safetensors, the zip files of PyTorch, its format before 1.6, and Paddle's pickles of NumPy
-//! arrays. They are read without Python and without running anything that is in them; the result is names, shapes and numbers,
-//! and sentences on what the file was and what was left out of it.
+//! Weight files of other programs: safetensors, in one file or in several, the zip files of PyTorch, its format before 1.6, and Paddle's
+//! pickles of NumPy arrays. They are read without Python and without running anything that is in them; the result is names, shapes and
+//! numbers, and sentences on what the file was and what was left out of it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +16,7 @@ mod legacy;
 mod object;
 mod pickle;
 mod safetensors;
+mod shards;
 mod shown;
 mod state_dict;
 mod tensor;
@@ -24,6 +25,8 @@ pub use self::safetensors::SafetensorsError;
 pub use archive::ArchiveError;
 pub use legacy::LegacyError;
 pub use pickle::PickleError;
+pub use shards::{ShardName, Shards, ShardsError};
+pub use shown::{listed, shown};
 pub use state_dict::StateDictError;
 pub use tensor::TensorError;
 
@@ -31,7 +34,6 @@ use archive::Archive;
 use element::{ByteOrder, Element};
 use object::{Object, ObjectId, Objects};
 use pickle::Arrays;
-use shown::{listed, shown};
 use tensor::{MAX_NUMBERS, Storage};
 
 /// Bytes of a file. A checkpoint of the largest network here, with its average and the state of Adam, has 280 million.
@@ -186,12 +188,6 @@ pub enum Problem {
         /// What kind of file it is.
         format: Format,
     },
-    /// A key was asked for where there are none.
-    #[error("it is a safetensors file, which has one set of tensors, and {key} was asked for\n\nhint: ask for no key")]
-    Key {
-        /// The key, in backticks.
-        key: String,
-    },
     /// One of its tensors.
     #[error("tensor {name} cannot be read")]
     Tensor {
@@ -218,7 +214,8 @@ struct Numbers {
 }
 
 impl ForeignWeights {
-    /// Reads a file: the set under `key`, or the one that is meant if there is no key.
+    /// Reads a file: the set under `key`, or the one that is meant if there is no key. A key is that of a dictionary in the file, or
+    /// what the names of the tensors begin with, up to a dot.
     pub fn read(path: &Path, key: Option<&str>) -> Result<Self, ForeignError> {
         let mut file = fs_err::File::open(path)?;
         let size = file.metadata()?.len();
@@ -234,23 +231,54 @@ impl ForeignWeights {
     pub fn parse(path: &Path, bytes: &[u8], key: Option<&str>) -> Result<Self, ForeignError> {
         parse(bytes, key).map_err(|source| ForeignError::File { path: path.to_path_buf(), source })
     }
+
+    /// The names of all tensors in a file, in whatever dictionary at most three deep, with the keys that lead to it in front, joined by
+    /// dots. The beginning of any of them, up to a dot, is a key for [`parse`](Self::parse). No numbers are read.
+    pub fn names(path: &Path, bytes: &[u8]) -> Result<Vec<String>, ForeignError> {
+        names(bytes).map_err(|source| ForeignError::File { path: path.to_path_buf(), source })
+    }
 }
 
 fn parse(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
-    if safetensors::looks_like(bytes) {
-        if let Some(key) = key {
-            return Err(Problem::Key { key: shown(key) });
-        }
-        return describe(Format::Safetensors, safetensors::parse(bytes)?, Vec::new());
+    if !safetensors::looks_like(bytes) {
+        return load(bytes, |format, objects, root, source| weights(format, objects, root, source, key));
     }
+    let entries = safetensors::parse(bytes, key)?;
+    let Some(key) = key else { return describe(Format::Safetensors, entries, Vec::new()) };
+    if entries.is_empty() {
+        return Err(StateDictError::NoSuchKey { key: shown(key), choices: BEGINNING.to_string() }.into());
+    }
+    let notes = vec![format!("the weights are those whose names begin with {}", shown(&format!("{key}.")))];
+    Ok(ForeignWeights { key: Some(key.to_string()), ..describe(Format::Safetensors, entries, notes)? })
+}
+
+/// The hint for a key that a file without dictionaries does not have.
+const BEGINNING: &str =
+    "\n\nhint: leave the key out, or give a prefix of the tensor names that ends before a dot, such as `model.encoder`";
+
+fn names(bytes: &[u8]) -> Result<Vec<String>, Problem> {
+    if safetensors::looks_like(bytes) {
+        return Ok(safetensors::names(bytes)?);
+    }
+    load(bytes, |_, objects, root, _| Ok(state_dict::names(objects, root)))
+}
+
+/// Reads the objects of a file of PyTorch or Paddle, for `then` to look through.
+fn load<T>(
+    bytes: &[u8],
+    then: impl FnOnce(Format, &Objects, ObjectId, Source<'_>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     match bytes {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => zip(bytes, key),
-        [0x80, 0..=5, ..] => pickled(bytes, key),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => zip(bytes, then),
+        [0x80, 0..=5, ..] => pickled(bytes, then),
         _ => Err(not_weights(bytes)),
     }
 }
 
-fn zip(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
+fn zip<T>(
+    bytes: &[u8],
+    then: impl FnOnce(Format, &Objects, ObjectId, Source<'_>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let archive = Archive::open(bytes)?;
     // `NAME/data.pkl`, where the name is that of the file when it was saved; without it where somebody packed it again.
     let roots = archive.names().filter_map(|name| name.strip_suffix("data.pkl"));
@@ -272,11 +300,14 @@ fn zip(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
     };
     let pickle = pickle::load(&pickle, 0, Arrays::Leave)?;
     let source = Source { place: Place::Archive { archive, root }, order, whole: HashMap::new() };
-    weights(Format::Zip, &pickle.objects, pickle.root, source, key)
+    then(Format::Zip, &pickle.objects, pickle.root, source)
 }
 
 /// A file that begins with a pickle: of PyTorch before 1.6 if that is the magic number, and else of Paddle.
-fn pickled(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
+fn pickled<T>(
+    bytes: &[u8],
+    then: impl FnOnce(Format, &Objects, ObjectId, Source<'_>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let first = pickle::load(bytes, 0, Arrays::Read)?;
     if !legacy::is_magic(&first) {
         if !first.objects.names_numpy() {
@@ -284,12 +315,12 @@ fn pickled(bytes: &[u8], key: Option<&str>) -> Result<ForeignWeights, Problem> {
         }
         let place = Place::Pickle { bytes, objects: &first.objects };
         let source = Source { place, order: ByteOrder::Little, whole: HashMap::new() };
-        return weights(Format::Arrays, &first.objects, first.root, source, key);
+        return then(Format::Arrays, &first.objects, first.root, source);
     }
     let legacy = legacy::parse(bytes, first.end)?;
     let place = Place::Legacy { bytes, storages: legacy.storages };
     let source = Source { place, order: ByteOrder::Little, whole: HashMap::new() };
-    weights(Format::Legacy, &legacy.pickle.objects, legacy.pickle.root, source, key)
+    then(Format::Legacy, &legacy.pickle.objects, legacy.pickle.root, source)
 }
 
 /// Where the storages are.
@@ -420,9 +451,7 @@ fn not_weights(bytes: &[u8]) -> Problem {
     const AGAIN: &str = "get the file itself and not the page about it";
     const SIGNS: &[(&[u8], &str, &str)] = &[
         (b"version https://git-lfs", "a pointer of git LFS and not the file that it points to", "run `git lfs pull`"),
-        (b"<!DOCTYPE", "a web page", AGAIN),
-        (b"<!doctype", "a web page", AGAIN),
-        (b"<html", "a web page", AGAIN),
+        (b"<?xml", "an XML document, as servers send in place of a file", AGAIN),
         (b"\x89HDF", "an HDF5 file, as Keras writes them", RESAVE),
         (b"\x93NUMPY", "an array of NumPy", RESAVE),
         (b"\x1f\x8b", "compressed with gzip", "unpack it first"),
@@ -430,7 +459,9 @@ fn not_weights(bytes: &[u8]) -> Problem {
         (b"\xfd7zXZ", "compressed with xz", "unpack it first"),
         (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
         (b"GGUF", "a GGUF file", RESAVE),
-        (b"{", "a JSON file, perhaps the index of several files of weights", "name the file of weights itself"),
+        (b"\xff\xd8\xff", "a JPEG image", "give the file of weights first, and the images after it"),
+        (b"\x89PNG", "a PNG image", "give the file of weights first, and the images after it"),
+        (b"{", "a JSON file, perhaps a description of weights", "name the file of weights itself"),
     ];
     if bytes.is_empty() {
         return Problem::Other { what: "empty", next: "get the file again" };
@@ -441,7 +472,20 @@ fn not_weights(bytes: &[u8]) -> Problem {
             next: "unpack it first; a file of PyTorch before 0.2 has to be saved again with a later version",
         };
     }
-    match SIGNS.iter().find(|(sign, ..)| bytes.starts_with(sign)) {
+    // Editors put a byte order mark in front of a page, servers blank lines.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let begins_as = |sign: &&str| text.get(..sign.len()).is_some_and(|text| text.eq_ignore_ascii_case(sign.as_bytes()));
+    if ["<!doctype", "<html", "<head", "<body"].iter().any(begins_as) {
+        return Problem::Other { what: "a web page", next: AGAIN };
+    }
+    if bytes.get(4..8) == Some(b"TFL3") {
+        return Problem::Other { what: "a TensorFlow Lite file", next: RESAVE };
+    }
+    // The version of the format, field 1, and then any other field of a `ModelProto`.
+    if let [0x08, 1..=32, 0x12 | 0x1a | 0x22 | 0x2a | 0x3a | 0x42, ..] = bytes {
+        return Problem::Other { what: "an ONNX file", next: RESAVE };
+    }
+    match SIGNS.iter().find(|(sign, ..)| bytes.starts_with(sign) || text.starts_with(sign)) {
         Some((_, what, next)) => Problem::Other { what, next },
         None => Problem::Unknown,
     }

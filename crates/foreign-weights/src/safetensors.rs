@@ -41,22 +41,43 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{') && bytes[6..8] == [0, 0]
 }
 
-/// All tensors, by name.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Entry<Numbers>>, SafetensorsError> {
-    let damaged = |error: safetensors::SafeTensorError| SafetensorsError::Damaged { reason: error.to_string() };
+fn damaged(error: safetensors::SafeTensorError) -> SafetensorsError {
+    SafetensorsError::Damaged { reason: error.to_string() }
+}
+
+/// Reads the header, and checks it against the bytes behind it.
+pub(crate) fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, SafetensorsError> {
     if let Some((length, _)) = bytes.split_first_chunk::<8>() {
         let length = u64::from_le_bytes(*length);
         if length > MAX_HEADER {
             return Err(SafetensorsError::Header { bytes: length });
         }
     }
-    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    SafeTensors::deserialize(bytes).map_err(damaged)
+}
+
+/// Names of all tensors, sorted.
+pub(crate) fn names(bytes: &[u8]) -> Result<Vec<String>, SafetensorsError> {
+    let file = open(bytes)?;
+    let mut names: Vec<String> = file.names().into_iter().map(str::to_string).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// All tensors, by name; with a key those whose names begin with it and a dot, without that beginning.
+pub(crate) fn parse(bytes: &[u8], key: Option<&str>) -> Result<Vec<Entry<Numbers>>, SafetensorsError> {
+    let file = open(bytes)?;
     let mut names = file.names();
     names.sort_unstable();
+    let rest = |name: &'_ str| match key {
+        None => Some(name.to_string()),
+        Some(key) => name.strip_prefix(key)?.strip_prefix('.').filter(|rest| !rest.is_empty()).map(str::to_string),
+    };
     let mut left = MAX_NUMBERS;
     names
         .into_iter()
-        .map(|name| {
+        .filter_map(|name| Some((name, rest(name)?)))
+        .map(|(name, rest)| {
             let view = file.tensor(name).map_err(damaged)?;
             let wrong = |source| SafetensorsError::Tensor { name: shown(name), source };
             if view.shape().len() > MAX_RANK {
@@ -67,7 +88,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Entry<Numbers>>, SafetensorsErro
             let unread = || wrong(TensorError::Type { name: view.dtype().to_string() });
             let element = element(view.dtype()).ok_or_else(unread)?;
             let values = element.numbers(view.data(), ByteOrder::Little).ok_or_else(unread)?;
-            Ok(Entry { name: name.to_string(), value: Numbers { shape: view.shape().to_vec(), element, values } })
+            Ok(Entry { name: rest, value: Numbers { shape: view.shape().to_vec(), element, values } })
         })
         .collect()
 }

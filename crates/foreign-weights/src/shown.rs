@@ -5,8 +5,8 @@ const MAX_CHARS: usize = 120;
 /// Names of a list that are shown.
 const MAX_NAMES: usize = 8;
 
-/// The name in backticks.
-pub(crate) fn shown(name: &str) -> String {
+/// A name out of a file, cut and escaped, in backticks.
+pub fn shown(name: &str) -> String {
     let mut text = String::new();
     for character in name.chars().take(MAX_CHARS) {
         match character {
@@ -20,8 +20,8 @@ pub(crate) fn shown(name: &str) -> String {
     format!("`{text}`")
 }
 
-/// The first names in backticks and how many more there are.
-pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
+/// The first of several names out of a file, cut and escaped, in backticks, and how many more there are.
+pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     let first: Vec<_> = names.iter().take(MAX_NAMES).map(|name| shown(name.as_ref())).collect();
     match names.len().saturating_sub(MAX_NAMES) {
         0 => first.join(", "),

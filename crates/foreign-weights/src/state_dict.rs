@@ -45,6 +45,11 @@ const TENSOR_NAMES: &[&str] = &["weight", "bias", "running_mean", "running_var",
 /// Dictionaries inside of each other that are looked into.
 const MAX_NESTING: usize = 3;
 
+/// Limits of the pairs that are searched for names and of the bytes of these names: dictionaries may hold each other many times. A file
+/// of the largest network here, of its average and of Adam's state has 20,000 pairs.
+const MAX_PAIRS: usize = 1 << 20;
+const MAX_NAME_BYTES: usize = 64 << 20;
+
 /// Why no weights were found.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDictError {
@@ -76,7 +81,7 @@ pub enum StateDictError {
         keys: String,
     },
     /// More than one, under keys that say nothing.
-    #[error("it holds several sets of tensors\n\nhint: name one of {keys}")]
+    #[error("it holds several sets of tensors\n\nhint: name one of {keys} with `--key`")]
     Several {
         /// The keys, in backticks.
         keys: String,
@@ -120,34 +125,29 @@ pub(crate) fn choose(objects: &Objects, root: ObjectId, key: Option<&str>) -> Re
     let mut search = Search { objects, holds: HashMap::new() };
     let top = search.sets(root);
     let mut path = Vec::new();
-    let mut place = root;
-    if let Some(key) = key {
-        let found = search.find(root, key).filter(|id| search.holds(*id, MAX_NESTING));
-        place = found.ok_or_else(|| StateDictError::NoSuchKey {
-            key: shown(key),
-            choices: match top.as_slice() {
-                [] => String::new(),
-                sets => format!("\n\nhint: name one of {}", listed(&names(sets))),
-            },
-        })?;
-        path.push(key);
-    }
-    for _ in 0..MAX_NESTING {
-        let sets = search.sets(place);
-        let known = KEYS.iter().find_map(|key| sets.iter().find(|(name, _)| name == key));
-        let (name, inside) = match (known, sets.as_slice()) {
-            (Some(set), _) => *set,
-            (None, _) if search.has_tensors(place) => break,
-            (None, [only]) => *only,
-            (None, []) => return Err(search.nothing(place)),
-            (None, sets) => return Err(StateDictError::Several { keys: listed(&names(sets)) }),
-        };
-        path.push(name);
-        place = inside;
-    }
-    if !search.has_tensors(place) {
-        return Err(search.nothing(place));
-    }
+    let mut prefix = "";
+    let place = match key {
+        None => search.usual(root, &mut path)?,
+        Some(key) => {
+            let found = search.find(root, key).filter(|id| search.holds(*id, MAX_NESTING));
+            let place = match found {
+                Some(id) => search.usual(id, &mut path)?,
+                None => {
+                    let (id, rest) = search.find_names(root, key).ok_or_else(|| StateDictError::NoSuchKey {
+                        key: shown(key),
+                        choices: match top.as_slice() {
+                            [] => String::new(),
+                            sets => format!("\n\nhint: name one of {}", listed(&set_names(sets))),
+                        },
+                    })?;
+                    prefix = rest;
+                    id
+                }
+            };
+            path.insert(0, key);
+            place
+        }
+    };
     let first = path.first().copied();
     let other_keys: Vec<_> =
         top.iter().filter(|(name, _)| Some(*name) != first).map(|(name, _)| (*name).to_string()).collect();
@@ -159,7 +159,7 @@ pub(crate) fn choose(objects: &Objects, root: ObjectId, key: Option<&str>) -> Re
     if !other_keys.is_empty() {
         notes.push(format!("other sets of tensors in the file: {}", listed(&other_keys)));
     }
-    let entries = entries(objects, place, &mut notes)?;
+    let entries = entries(objects, place, prefix, &mut notes)?;
     let key = if path.is_empty() { None } else { Some(path.join(".")) };
     Ok(Chosen { key, other_keys, entries, notes })
 }
@@ -170,7 +170,7 @@ struct Search<'o> {
     holds: HashMap<(ObjectId, usize), bool>,
 }
 
-fn names<'s>(sets: &[(&'s str, ObjectId)]) -> Vec<&'s str> {
+fn set_names<'s>(sets: &[(&'s str, ObjectId)]) -> Vec<&'s str> {
     sets.iter().map(|(name, _)| *name).collect()
 }
 
@@ -220,6 +220,28 @@ impl<'o> Search<'o> {
         sets
     }
 
+    /// The dictionary of tensors that is meant if nobody says which, from `place` on; the keys that lead to it are added to `path`.
+    fn usual<'p>(&mut self, place: ObjectId, path: &mut Vec<&'p str>) -> Result<ObjectId, StateDictError>
+    where
+        'o: 'p,
+    {
+        let mut place = place;
+        for _ in 0..MAX_NESTING {
+            let sets = self.sets(place);
+            let known = KEYS.iter().find_map(|key| sets.iter().find(|(name, _)| name == key));
+            let (name, inside) = match (known, sets.as_slice()) {
+                (Some(set), _) => *set,
+                (None, _) if self.has_tensors(place) => break,
+                (None, [only]) => *only,
+                (None, []) => return Err(self.nothing(place)),
+                (None, sets) => return Err(StateDictError::Several { keys: listed(&set_names(sets)) }),
+            };
+            path.push(name);
+            place = inside;
+        }
+        if self.has_tensors(place) { Ok(place) } else { Err(self.nothing(place)) }
+    }
+
     /// What is under `key`, or under its parts between dots.
     fn find(&self, root: ObjectId, key: &str) -> Option<ObjectId> {
         let last = |id, key: &str| self.named(id).filter(|(name, _)| *name == key).last().map(|(_, value)| value);
@@ -227,6 +249,24 @@ impl<'o> Search<'o> {
             let parts: Vec<_> = key.split('.').take(MAX_NESTING + 1).collect();
             parts.iter().try_fold(root, |id, part| last(id, part))
         })
+    }
+
+    /// The dictionary in which names of tensors begin with the last parts of `key`, and those parts: below the keys that are its first
+    /// parts, in the file's own dictionary, or in the one that is meant if nobody says which.
+    fn find_names<'k>(&mut self, root: ObjectId, key: &'k str) -> Option<(ObjectId, &'k str)> {
+        let mut places: Vec<(ObjectId, &str)> = Vec::new();
+        let dots: Vec<usize> = key.match_indices('.').map(|(at, _)| at).take(MAX_NESTING).collect();
+        for at in dots.into_iter().rev() {
+            places.extend(self.find(root, &key[..at]).map(|id| (id, &key[at + 1..])));
+        }
+        places.push((root, key));
+        places.extend(self.usual(root, &mut Vec::new()).ok().map(|id| (id, key)));
+        let holds_names = |(id, rest): &(ObjectId, &str)| {
+            self.named(*id).any(|(name, value)| {
+                is_below(name, rest).is_some() && matches!(self.objects.get(value), Object::Tensor(_))
+            })
+        };
+        places.into_iter().find(holds_names)
     }
 
     /// The reason why there is nothing below `id`.
@@ -261,8 +301,44 @@ impl<'o> Search<'o> {
     }
 }
 
-/// The tensors of a dictionary; what else is in it is noted.
-fn entries(objects: &Objects, id: ObjectId, notes: &mut Vec<String>) -> Result<Vec<Entry<ObjectId>>, StateDictError> {
+/// What is behind `prefix` and a dot; the whole name if there is no prefix.
+fn is_below<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
+    if prefix.is_empty() {
+        return Some(name);
+    }
+    name.strip_prefix(prefix)?.strip_prefix('.').filter(|rest| !rest.is_empty())
+}
+
+/// Names of the tensors in all dictionaries that are at most [`MAX_NESTING`] deep, with their keys in front, joined by dots.
+pub(crate) fn names(objects: &Objects, root: ObjectId) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut pairs, mut bytes) = (0, 0);
+    let mut open = vec![(root, String::new(), 0)];
+    while let Some((id, keys, depth)) = open.pop() {
+        for (key, value) in objects.pairs(id).unwrap_or_default() {
+            pairs += 1;
+            if pairs > MAX_PAIRS || bytes > MAX_NAME_BYTES {
+                return names;
+            }
+            let Some(key) = objects.text(*key) else { continue };
+            match objects.get(*value) {
+                Object::Tensor(_) => names.push(format!("{keys}{key}")),
+                Object::Dict(_) if depth < MAX_NESTING => open.push((*value, format!("{keys}{key}."), depth + 1)),
+                _ => continue,
+            }
+            bytes += keys.len() + key.len() + 1;
+        }
+    }
+    names
+}
+
+/// The tensors of a dictionary, with a prefix those whose names begin with it, without it; what else is in it is noted.
+fn entries(
+    objects: &Objects,
+    id: ObjectId,
+    prefix: &str,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Entry<ObjectId>>, StateDictError> {
     let mut places = HashMap::new();
     let mut all: Vec<(&str, ObjectId)> = Vec::new();
     let mut unnamed = 0;
@@ -271,6 +347,7 @@ fn entries(objects: &Objects, id: ObjectId, notes: &mut Vec<String>) -> Result<V
             unnamed += 1;
             continue;
         };
+        let Some(name) = is_below(name, prefix) else { continue };
         // As in Python: the place of the first, the value of the last.
         match places.get(name) {
             Some(place) => all[*place] = (name, *value),
