@@ -1,26 +1,36 @@
 //! From the bytes of an image file to an upright RGB picture, or a clear error.
 //!
 //! The format is read from the content, never from a name. The size is checked in the header, before memory for the pixels
-//! is asked for. Transparent pixels are laid over white, and the EXIF orientation is applied. A file that ends too early is an
+//! is asked for. Transparent pixels are composited onto white, and the EXIF orientation is applied. A file that ends too early is an
 //! error: a decoder that fills the missing part with gray would train the network on it.
 //!
-//! JPEG goes to `zune-jpeg` directly, in its strict mode (the `image` crate uses the same decoder in lenient mode); the other
-//! formats go through `image`. CMYK and YCCK follow Adobe's inverted convention, as in Pillow.
+//! The header of a file decides which decoder is used. JPEG goes to `zune-jpeg` in its strict mode (the `image` crate uses the
+//! same decoder in lenient mode), or is repaired or decoded here where `zune-jpeg` is wrong; GIF goes to the crate `gif`; the
+//! other formats go through `image`.
 
-use std::any::Any;
-use std::borrow::Cow;
+mod exif;
+mod gif;
+mod jpeg;
+mod jpeg_coefficients;
+pub mod jpeg_header;
+mod jpeg_planes;
+mod kind;
+#[cfg(test)]
+mod made;
+mod panics;
+mod png;
+
+use std::error::Error;
 use std::io::Cursor;
-use std::ops::{Range, RangeInclusive};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+pub use self::kind::FileKind;
+pub(crate) use self::panics::panic_message;
+pub use self::panics::quiet_decoder_panics;
 use crate::image::RgbImage;
+use crate::source::size;
 
 /// What an image may ask for. Checked from its header, before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +42,18 @@ pub struct DecodeLimits {
 }
 
 impl Default for DecodeLimits {
-    /// 178,956,970 pixels, where Pillow refuses a "decompression bomb", and 1 GiB.
+    /// 178,956,970 pixels, where Pillow refuses a "decompression bomb", and 2 GiB, which is 12 bytes for each of so many
+    /// pixels: enough to decode and turn any common kind of image.
     fn default() -> Self {
-        Self { max_pixels: 178_956_970, max_bytes: 1 << 30 }
+        Self { max_pixels: 178_956_970, max_bytes: 1 << 31 }
+    }
+}
+
+impl DecodeLimits {
+    /// These limits for images of up to so many pixels, with 12 bytes of memory for each if that is more than by default.
+    pub fn with_max_pixels(max_pixels: u64) -> Self {
+        let default = Self::default();
+        Self { max_pixels, max_bytes: default.max_bytes.max(max_pixels.saturating_mul(12)) }
     }
 }
 
@@ -45,10 +64,23 @@ pub enum DecodeError {
     #[error("the file is empty")]
     Empty,
     /// The content is in none of the formats that we read.
-    #[error("the content is not a JPEG, PNG, WebP, BMP or GIF image")]
-    UnknownFormat,
+    #[error("{}", .kind.refusal())]
+    OtherKind {
+        /// What it is.
+        kind: FileKind,
+    },
+    /// The image is of a format that we read, in a variant that we do not read.
+    #[error("{what}: {next_step}")]
+    Unsupported {
+        /// What it is.
+        what: String,
+        /// What to do about it.
+        next_step: &'static str,
+    },
     /// The header declares more pixels than allowed.
-    #[error("{width} x {height} pixels are more than the limit of {max_pixels} pixels")]
+    #[error(
+        "{width} x {height} pixels are more than the limit of {max_pixels} pixels: raise the limit with `max_pixels`"
+    )]
     TooManyPixels {
         /// Declared columns.
         width: u64,
@@ -58,7 +90,7 @@ pub enum DecodeError {
         max_pixels: u64,
     },
     /// Decoding would need more memory than allowed.
-    #[error("decoding needs {bytes} bytes of memory, more than the limit of {max_bytes} bytes")]
+    #[error("decoding needs {} of memory, more than the limit of {}", size(*bytes), size(*max_bytes))]
     TooMuchMemory {
         /// Estimated need.
         bytes: u64,
@@ -95,167 +127,83 @@ pub enum DecodeError {
 ///
 /// See [`DecodeError`]. Never panics: a panic inside of a decoder becomes [`DecodeError::Panicked`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
-    if bytes.is_empty() {
-        return Err(DecodeError::Empty);
-    }
-    let format = image::guess_format(bytes).map_err(|_| DecodeError::UnknownFormat)?;
-    // Nothing is shared with the closure but the bytes, which are not written: no state can be left half changed.
-    catch_unwind(AssertUnwindSafe(|| match format {
-        ImageFormat::Jpeg => decode_jpeg(bytes, limits),
-        ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp | ImageFormat::Gif => {
-            decode_other(bytes, format, limits)
+    panics::caught(|| match FileKind::of(bytes) {
+        FileKind::Jpeg => jpeg::decode(bytes, limits),
+        FileKind::Png => {
+            png::check(bytes)?;
+            decode_other(bytes, ImageFormat::Png, exif::of_png(bytes), limits)
         }
-        _ => Err(DecodeError::UnknownFormat),
-    }))
-    .unwrap_or_else(|payload| Err(DecodeError::Panicked { message: panic_message(payload.as_ref()) }))
+        FileKind::WebP => decode_other(bytes, ImageFormat::WebP, exif::of_webp(bytes), limits),
+        FileKind::Bmp => decode_other(bytes, ImageFormat::Bmp, Orientation::NoTransforms, limits),
+        FileKind::Gif => gif::decode(bytes, limits),
+        FileKind::Empty => Err(DecodeError::Empty),
+        kind => Err(DecodeError::OtherKind { kind }),
+    })
+    .unwrap_or_else(|message| Err(DecodeError::Panicked { message }))
 }
 
-/// The text of a panic, as far as it has one.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "no message".to_owned()
-    }
-}
-
-fn check_size((width, height): (u64, u64), bytes_per_pixel: u64, limits: &DecodeLimits) -> Result<(), DecodeError> {
+fn check_pixels((width, height): (u64, u64), limits: &DecodeLimits) -> Result<(), DecodeError> {
     if width == 0 || height == 0 {
         return Err(DecodeError::NoPixels { width, height });
     }
-    let pixels = width.saturating_mul(height);
-    if pixels > limits.max_pixels {
+    if width.saturating_mul(height) > limits.max_pixels {
         return Err(DecodeError::TooManyPixels { width, height, max_pixels: limits.max_pixels });
     }
-    let bytes = pixels.saturating_mul(bytes_per_pixel);
+    Ok(())
+}
+
+fn check_memory(bytes: u64, limits: &DecodeLimits) -> Result<(), DecodeError> {
     if bytes > limits.max_bytes {
         return Err(DecodeError::TooMuchMemory { bytes, max_bytes: limits.max_bytes });
     }
     Ok(())
 }
 
-fn decode_jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
-    let malformed =
-        |reason: &dyn std::fmt::Display| DecodeError::Malformed { format: "JPEG", reason: reason.to_string() };
-    let markers = JpegMarkers::find(bytes);
-    let bytes = without(bytes, &markers.stray);
-    // The size limits are ours to check, with a better message.
-    let options = DecoderOptions::default()
-        .set_strict_mode(true)
-        .set_max_width(usize::MAX)
-        .set_max_height(usize::MAX)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes.as_ref()), options);
-    decoder.decode_headers().map_err(|error| malformed(&error))?;
-    let (width, height) = decoder.dimensions().ok_or_else(|| malformed(&"the header gives no dimensions"))?;
-    // 3 bytes of RGB, and for a progressive file 2 bytes per coefficient of up to 4 full-size components.
-    check_size((width as u64, height as u64), 3 + 2 * 4, limits)?;
-    let orientation =
-        decoder.exif().and_then(|chunk| Orientation::from_exif_chunk(chunk)).unwrap_or(Orientation::NoTransforms);
-    // The decoder itself accepts a file that ends in its last rows or between two scans.
-    if !markers.has_end {
-        return Err(malformed(&"it is cut short: the end-of-image marker is missing"));
-    }
-    let pixels = decoder.decode().map_err(|error| malformed(&error))?;
-    // A JPEG's dimensions are 16-bit numbers.
-    let picture = image::RgbImage::from_raw(width as u32, height as u32, pixels)
-        .ok_or_else(|| malformed(&"the decoder returned a wrong number of pixels"))?;
-    Ok(upright(DynamicImage::ImageRgb8(picture), orientation))
-}
-
-/// The markers of a JPEG file, as far as they concern us.
-#[derive(Default)]
-struct JpegMarkers {
-    /// Garbage between two header segments.
-    stray: Vec<Range<usize>>,
-    /// Whether the end-of-image marker was found: a file without one was cut short.
-    has_end: bool,
-}
-
-impl JpegMarkers {
-    /// Goes from marker to marker. In compressed data a byte 0xff is followed by 0x00 or is a marker, so none is missed.
-    fn find(bytes: &[u8]) -> Self {
-        const STUFFED: u8 = 0x00;
-        const FILL: u8 = 0xff;
-        const RESTARTS: RangeInclusive<u8> = 0xd0..=0xd7;
-        const END_OF_IMAGE: u8 = 0xd9;
-        const START_OF_SCAN: u8 = 0xda;
-        let mut markers = Self::default();
-        let mut in_scan = false;
-        let mut at = 2; // after the start-of-image marker
-        loop {
-            let begin = at;
-            let marker = loop {
-                match bytes.get(at..at + 2) {
-                    Some(&[0xff, marker]) if marker != STUFFED && marker != FILL => {
-                        if !(in_scan && RESTARTS.contains(&marker)) {
-                            break marker;
-                        }
-                        at += 2;
-                    }
-                    Some(_) => at += 1,
-                    None => return markers,
-                }
-            };
-            if !in_scan && at > begin {
-                markers.stray.push(begin..at);
-            }
-            if marker == END_OF_IMAGE {
-                markers.has_end = true;
-                return markers;
-            }
-            let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return markers };
-            at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
-            in_scan |= marker == START_OF_SCAN;
-        }
-    }
-}
-
-/// The file without the garbage that some cameras and editors leave between two header segments.
-///
-/// Every common decoder skips those bytes; `zune-jpeg` refuses them in the strict mode that we need for the sake of damaged
-/// files. A file without such bytes is returned as it is.
-fn without<'a>(bytes: &'a [u8], stray: &[Range<usize>]) -> Cow<'a, [u8]> {
-    if stray.is_empty() {
-        return Cow::Borrowed(bytes);
-    }
-    let mut kept = Vec::with_capacity(bytes.len());
-    let mut from = 0;
-    for range in stray {
-        kept.extend_from_slice(&bytes[from..range.start]);
-        from = range.end;
-    }
-    kept.extend_from_slice(&bytes[from..]);
-    Cow::Owned(kept)
-}
-
-fn decode_other(bytes: &[u8], format: ImageFormat, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+/// Decodes a PNG, WebP or BMP image.
+fn decode_other(
+    bytes: &[u8],
+    format: ImageFormat,
+    orientation: Orientation,
+    limits: &DecodeLimits,
+) -> Result<RgbImage, DecodeError> {
     let name = match format {
         ImageFormat::Png => "PNG",
         ImageFormat::WebP => "WebP",
-        ImageFormat::Bmp => "BMP",
-        _ => "GIF",
+        _ => "BMP",
     };
     let malformed = |error: ImageError| DecodeError::Malformed { format: name, reason: reason(&error) };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut decoder_limits = Limits::no_limits();
     decoder_limits.max_alloc = Some(limits.max_bytes);
     reader.limits(decoder_limits);
-    let mut decoder = reader.into_decoder().map_err(malformed)?;
+    let decoder = reader.into_decoder().map_err(malformed)?;
     let (width, height) = decoder.dimensions();
-    // The decoded picture, its conversion to 8-bit RGBA, and the RGB result.
-    let bytes_per_pixel = u64::from(decoder.color_type().bytes_per_pixel()) + 4 + 3;
-    check_size((u64::from(width), u64::from(height)), bytes_per_pixel, limits)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let size = (u64::from(width), u64::from(height));
+    check_pixels(size, limits)?;
+    // The decoder of WebP holds the picture once more: 4 bytes for a pixel without loss, 1.5 with.
+    let own = if format == ImageFormat::WebP { 4 } else { 0 };
+    let bytes_per_pixel = working_bytes_per_pixel(decoder.color_type(), exif::swaps_sides(orientation)) + own;
+    check_memory(size.0.saturating_mul(size.1).saturating_mul(bytes_per_pixel), limits)?;
     let picture = DynamicImage::from_decoder(decoder).map_err(malformed)?;
     Ok(upright(over_white(picture), orientation))
 }
 
-/// The decoder's words without the repetition of `image`'s outer layers.
-fn reason(error: &ImageError) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+/// The memory that a decoded picture takes at its peak on the way to upright RGB, in bytes per pixel.
+fn working_bytes_per_pixel(color: ColorType, swaps_sides: bool) -> u64 {
+    let decoded = u64::from(color.bytes_per_pixel());
+    let converted = match color {
+        ColorType::Rgb8 => decoded,
+        ColorType::Rgba8 => decoded + 3,
+        // To 8 bits and four channels, and then over white.
+        _ if color.has_alpha() => (decoded + 4).max(4 + 3),
+        _ => decoded + 3,
+    };
+    converted.max(if swaps_sides { 3 + 3 } else { 0 })
+}
+
+/// The decoder's words without the repetition of outer layers.
+fn reason(error: &dyn Error) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
@@ -289,6 +237,7 @@ fn upright(mut picture: DynamicImage, orientation: Orientation) -> RgbImage {
 mod tests {
     use image::{ExtendedColorType, ImageEncoder};
 
+    use super::made::{Made, MadeScan};
     use super::*;
     use crate::pillow::{decoded_files, file, largest_difference};
     use crate::random::{below, stream};
@@ -422,10 +371,19 @@ mod tests {
     #[test]
     fn what_is_no_image_is_called_so() {
         assert_eq!(error(b""), "the file is empty");
-        let unknown = "the content is not a JPEG, PNG, WebP, BMP or GIF image";
-        for text in [b"these are words, whatever the name says".as_slice(), b"{}", b"\x89PN", b"II*\0\x08\0\0\0\0\0"] {
-            assert_eq!(error(text), unknown);
-        }
+        assert_eq!(error(b"\x01\x02\x03"), "the content is not a JPEG, PNG, WebP, BMP or GIF image");
+        assert_eq!(
+            error(b"these are words, whatever the name says"),
+            "the file is text, not an image: put the image in its place, or remove the file"
+        );
+        assert_eq!(
+            error(b"\x89PN"),
+            "the file is cut short after the first bytes of an image: copy or download it again"
+        );
+        assert_eq!(
+            error(b"II*\0\x08\0\0\0\0\0"),
+            "the file is a TIFF image or a camera's raw photograph, which is not supported: convert it to PNG: `magick IN OUT.png`"
+        );
     }
 
     #[test]
@@ -433,20 +391,48 @@ mod tests {
         let mut bmp = encoded(&noise(2, 2), ImageFormat::Bmp);
         bmp[18..22].copy_from_slice(&30_000u32.to_le_bytes());
         bmp[22..26].copy_from_slice(&30_000u32.to_le_bytes());
-        assert_eq!(error(&bmp), "30000 x 30000 pixels are more than the limit of 178956970 pixels");
+        assert_eq!(
+            error(&bmp),
+            "30000 x 30000 pixels are more than the limit of 178956970 pixels: raise the limit with `max_pixels`"
+        );
 
         let mut gif = encoded(&noise(2, 2), ImageFormat::Gif);
         gif[6..10].copy_from_slice(&[0xff; 4]);
-        assert_eq!(error(&gif), "65535 x 65535 pixels are more than the limit of 178956970 pixels");
+        assert_eq!(
+            error(&gif),
+            "65535 x 65535 pixels are more than the limit of 178956970 pixels: raise the limit with `max_pixels`"
+        );
 
         let mut jpeg = file("baseline.jpg");
         let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
         jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
-        assert_eq!(error(&jpeg), "65535 x 65535 pixels are more than the limit of 178956970 pixels");
+        assert_eq!(
+            error(&jpeg),
+            "65535 x 65535 pixels are more than the limit of 178956970 pixels: raise the limit with `max_pixels`"
+        );
 
         let limits = DecodeLimits { max_pixels: 1000, max_bytes: 1000 };
         let error = decode(&file("baseline.jpg"), &limits).unwrap_err().to_string();
-        assert_eq!(error, "decoding needs 4224 bytes of memory, more than the limit of 1000 bytes");
+        assert_eq!(error, "decoding needs 1152 bytes of memory, more than the limit of 1000 bytes");
+    }
+
+    #[test]
+    fn memory_is_counted_by_channels() {
+        for (color, upright, turned) in [
+            (ColorType::L8, 4, 6),
+            (ColorType::La8, 7, 7),
+            (ColorType::Rgb8, 3, 6),
+            (ColorType::Rgba8, 7, 7),
+            (ColorType::L16, 5, 6),
+            (ColorType::Rgb16, 9, 9),
+            (ColorType::Rgba16, 12, 12),
+        ] {
+            assert_eq!(working_bytes_per_pixel(color, false), upright, "{color:?}");
+            assert_eq!(working_bytes_per_pixel(color, true), turned, "{color:?}");
+        }
+        // The largest picture that is allowed does with the memory that is allowed, whatever its kind.
+        let limits = DecodeLimits::default();
+        assert!(check_memory(limits.max_pixels * 12, &limits).is_ok());
     }
 
     /// Reaches further than random bytes: the files are good but for a few bytes.
@@ -461,6 +447,12 @@ mod tests {
             files.push(encoded(&picture, format));
         }
         files.push(vec![0; 300]);
+        // Those that are decoded here.
+        let made = Made::new((24, 16), &[(2, 2), (1, 1), (1, 1)], 1);
+        let separate = [0, 1, 2].map(|component| MadeScan::of(&[component])).to_vec();
+        files.push(Made { scans: separate, restart_interval: 1, ..made }.bytes());
+        let made = Made::new((24, 16), &[(1, 1), (2, 1), (1, 2)], 2);
+        files.push(Made { scans: MadeScan::progression(3), is_progressive: true, ..made }.bytes());
         let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 26 };
         let mut rng = stream("test", &[2]);
         for (number, file) in files.iter().enumerate() {

@@ -8,6 +8,7 @@
 //! Both passes add up [`LANES`] levels side by side, in loops that the compiler turns into vector instructions. To resize rows,
 //! as many of them are transposed before and after.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::ops::Range;
 
@@ -28,40 +29,59 @@ pub(crate) struct Resized<'a> {
 }
 
 impl Resized<'_> {
-    /// Some columns and rows of it. In most cases, the others are not computed.
+    /// Some columns and rows of it, at least one of each. Only what they depend on is computed.
     pub(crate) fn part(&self, columns: Range<u32>, rows: Range<u32>) -> RgbImage {
-        let &Self { image, width, height, interpolation } = self;
-        let filter = match interpolation {
+        let filter = match self.interpolation {
             Interpolation::Bilinear => &BILINEAR,
             Interpolation::Bicubic => &BICUBIC,
             Interpolation::Nearest => return nearest(self, columns, rows),
         };
-        let across = |columns| Windows::new(image.width, width, columns, filter);
-        let down = |rows| Windows::new(image.height, height, rows, filter);
+        if columns.len() <= MAX_COLUMNS {
+            return self.filtered(columns, rows, filter);
+        }
+        let mut whole = RgbImage::filled(columns.len() as u32, rows.len() as u32, [0; 3]);
+        for start in columns.clone().step_by(MAX_COLUMNS) {
+            let end = columns.end.min(start.saturating_add(MAX_COLUMNS as u32));
+            let part = self.filtered(start..end, rows.clone(), filter);
+            let left = (start - columns.start) as usize * 3;
+            let stride = part.width as usize * 3;
+            let whole_rows = whole.pixels.chunks_exact_mut(columns.len() * 3);
+            for (whole, part) in whole_rows.zip(part.pixels.chunks_exact(stride)) {
+                whole[left..left + stride].copy_from_slice(part);
+            }
+        }
+        whole
+    }
+
+    /// Some columns and rows, by a filter.
+    fn filtered(&self, columns: Range<u32>, rows: Range<u32>, filter: &Filter) -> RgbImage {
+        let &Self { image, width, height, .. } = self;
+        let part = (columns.len() as u32, rows.len() as u32);
+        let usizes = |range: &Range<u32>| range.start as usize..range.end as usize;
+        let across = || Windows::new(image.width, width, columns.clone(), filter);
+        let down = || Windows::new(image.height, height, rows.clone(), filter);
         // A side that stays as it is is not filtered.
         let pixels = match (image.width != width, image.height != height) {
-            (false, false) => image.pixels.clone(),
-            (true, false) => resize_rows(&image.pixels, &across(0..width)),
-            (false, true) => resize_columns(&image.pixels, width, &down(0..height)),
+            (false, false) => cut(image, usizes(&columns), usizes(&rows)).into_owned().pixels,
+            (true, false) => resize_rows(rows_of(image, usizes(&rows)), image.width, across()),
+            (false, true) => {
+                let mut down = down();
+                let needed = down.crop();
+                resize_columns(&cut(image, usizes(&columns), needed).pixels, part.0, &down)
+            }
             (true, true) if self.are_columns_first() => {
-                let pixels = resize_columns(&image.pixels, image.width, &down(0..height));
-                resize_rows(&pixels, &across(0..width))
+                let (mut across, mut down) = (across(), down());
+                let needed = cut(image, across.crop(), down.crop());
+                let pixels = resize_columns(&needed.pixels, needed.width, &down);
+                resize_rows(&pixels, needed.width, across)
             }
             (true, true) => {
-                let (width, height) = (columns.len() as u32, rows.len() as u32);
-                let mut down = down(rows);
-                let stride = image.width as usize * 3;
+                let mut down = down();
                 let needed = down.crop();
-                let pixels = &image.pixels[needed.start * stride..needed.end * stride];
-                let pixels = resize_columns(&resize_rows(pixels, &across(columns)), width, &down);
-                return RgbImage { width, height, pixels };
+                resize_columns(&resize_rows(rows_of(image, needed), image.width, across()), part.0, &down)
             }
         };
-        let all = RgbImage { width, height, pixels };
-        if columns == (0..width) && rows == (0..height) {
-            return all;
-        }
-        all.window(columns.start.into(), rows.start.into(), columns.len() as u32, rows.len() as u32)
+        RgbImage { width: part.0, height: part.1, pixels }
     }
 
     /// Pillow resizes rows first, unless many more rows than columns go away. The order decides how levels are rounded.
@@ -73,6 +93,25 @@ impl Resized<'_> {
         let fewer_rows = i64::from(self.image.height) - i64::from(self.height);
         fewer_rows > 0 && fewer_rows > 2 * fewer_columns
     }
+}
+
+/// Columns of a result that are computed at once. A picture of one row may be so wide that the weights and the transposed rows for
+/// all of its columns do not fit in memory.
+const MAX_COLUMNS: usize = 1024;
+
+/// Some rows of a picture.
+fn rows_of(image: &RgbImage, rows: Range<usize>) -> &[u8] {
+    let stride = image.width as usize * 3;
+    &image.pixels[rows.start * stride..rows.end * stride]
+}
+
+/// A part of a picture, copied only if it is not all of it.
+fn cut(image: &RgbImage, columns: Range<usize>, rows: Range<usize>) -> Cow<'_, RgbImage> {
+    if columns == (0..image.width as usize) && rows == (0..image.height as usize) {
+        return Cow::Borrowed(image);
+    }
+    let (width, height) = (columns.len() as u32, rows.len() as u32);
+    Cow::Owned(image.window(columns.start as i64, rows.start as i64, width, height))
 }
 
 /// How much a source pixel counts, by its distance.
@@ -125,8 +164,6 @@ impl Weight {
 
 /// For each place of the result, the places of the source that it is a weighted mean of.
 struct Windows {
-    /// Places of the source.
-    from: u32,
     /// The first place of the source, and which weights.
     places: Vec<(usize, Range<usize>)>,
     weights: Vec<Weight>,
@@ -141,7 +178,7 @@ impl Windows {
         let radius = filter.radius * filter_scale;
         // Pillow multiplies by this; a division could round differently.
         let shrink = 1.0 / filter_scale;
-        let mut windows = Self { from, places: Vec::with_capacity(part.len()), weights: Vec::new() };
+        let mut windows = Self { places: Vec::with_capacity(part.len()), weights: Vec::new() };
         let mut exact = Vec::new();
         for place in part {
             let center = (f64::from(place) + 0.5) * scale;
@@ -166,7 +203,6 @@ impl Windows {
         for (first, _) in &mut self.places {
             *first -= start;
         }
-        self.from = (end - start) as u32;
         start..end
     }
 
@@ -223,16 +259,17 @@ fn resize_columns(pixels: &[u8], width: u32, windows: &Windows) -> Vec<u8> {
     resized
 }
 
-/// Resizes every row.
-fn resize_rows(pixels: &[u8], windows: &Windows) -> Vec<u8> {
-    let (from, to) = (windows.from as usize * 3, windows.len() * 3);
-    let mut resized = vec![0; pixels.len() / from * to];
+/// Resizes every row; `width` is that of the picture.
+fn resize_rows(pixels: &[u8], width: u32, mut windows: Windows) -> Vec<u8> {
+    let (stride, to) = (width as usize * 3, windows.len() * 3);
+    let needed = windows.crop();
+    let mut resized = vec![0; pixels.len() / stride * to];
     // The levels of one channel in one column, of as many rows as there are lanes. If only fewer rows are left, the other
     // lanes compute what nobody reads.
-    let mut source = vec![[0; LANES]; from];
+    let mut source = vec![[0; LANES]; needed.len() * 3];
     let mut result = vec![[0; LANES]; to];
-    for (pixels, resized) in pixels.chunks(from * LANES).zip(resized.chunks_mut(to * LANES)) {
-        rows_to_columns(pixels, &mut source);
+    for (pixels, resized) in pixels.chunks(stride * LANES).zip(resized.chunks_mut(to * LANES)) {
+        rows_to_columns(pixels, stride, needed.start * 3, &mut source);
         for ((first, weights), column) in windows.iter().zip(result.chunks_exact_mut(3)) {
             let window = &source.as_chunks::<3>().0[first..];
             for (channel, levels) in column.iter_mut().enumerate() {
@@ -244,13 +281,13 @@ fn resize_rows(pixels: &[u8], windows: &Windows) -> Vec<u8> {
     resized
 }
 
-/// Puts up to [`LANES`] rows side by side.
-fn rows_to_columns(pixels: &[u8], columns: &mut [[u8; LANES]]) {
-    let stride = columns.len();
+/// Puts up to [`LANES`] rows of `stride` levels side by side, those from level `start` on that there are columns for.
+fn rows_to_columns(pixels: &[u8], stride: usize, start: usize, columns: &mut [[u8; LANES]]) {
+    let length = columns.len();
     let last = pixels.len() / stride - 1;
     let mut rows: [&[[u8; 8]]; LANES] = [&[]; LANES];
     for (at, row) in rows.iter_mut().enumerate() {
-        *row = pixels[at.min(last) * stride..][..stride].as_chunks().0;
+        *row = pixels[at.min(last) * stride + start..][..length].as_chunks().0;
     }
     let (tiles, rest) = columns.as_chunks_mut::<8>();
     let done = tiles.len() * 8;
@@ -265,7 +302,7 @@ fn rows_to_columns(pixels: &[u8], columns: &mut [[u8; LANES]]) {
         }
     }
     for (row, levels) in pixels.chunks_exact(stride).enumerate() {
-        for (column, &level) in rest.iter_mut().zip(&levels[done..]) {
+        for (column, &level) in rest.iter_mut().zip(&levels[start + done..]) {
             column[row] = level;
         }
     }
@@ -314,8 +351,8 @@ fn transposed(mut tile: [[u64; 2]; 8]) -> [[u64; 2]; 8] {
 fn nearest(resized: &Resized<'_>, columns: Range<u32>, rows: Range<u32>) -> RgbImage {
     let image = resized.image;
     let (width, height) = (columns.len() as u32, rows.len() as u32);
-    let columns = &nearest_places(image.width, resized.width)[columns.start as usize..columns.end as usize];
-    let rows = &nearest_places(image.height, resized.height)[rows.start as usize..rows.end as usize];
+    let columns = &nearest_places(image.width, resized.width, columns);
+    let rows = nearest_places(image.height, resized.height, rows);
     let mut pixels = Vec::with_capacity(columns.len() * rows.len() * 3);
     for y in rows {
         let row = &image.pixels[y * image.width as usize * 3..][..image.width as usize * 3];
@@ -326,16 +363,46 @@ fn nearest(resized: &Resized<'_>, columns: Range<u32>, rows: Range<u32>) -> RgbI
     RgbImage { width, height, pixels }
 }
 
-/// For each place of `to`, the one of `from` below its centre. Added up step by step, as Pillow does, rounding errors included.
-fn nearest_places(from: u32, to: u32) -> Vec<usize> {
+/// For each place of `part` of `to`, the one of `from` below its centre. Added up step by step, as Pillow does, rounding errors included.
+fn nearest_places(from: u32, to: u32, part: Range<u32>) -> Vec<usize> {
     let step = f64::from(from) / f64::from(to);
-    let mut center = step * 0.5;
-    let mut places = Vec::with_capacity(to as usize);
-    for _ in 0..to {
+    let mut center = after_steps(step * 0.5, step, part.start);
+    let mut places = Vec::with_capacity(part.len());
+    for _ in part {
         places.push((center as usize).min(from as usize - 1));
         center += step;
     }
     places
+}
+
+/// What a positive number becomes when a step is added to it so many times, with the rounding of each time.
+///
+/// Between two powers of two all numbers are multiples of one unit, so each sum is rounded by as much as the one before, but for a
+/// step that ends in half a unit: halves go to the even multiple, from which on they always go the same way. So three sums tell how
+/// all others up to the next power of two come out.
+fn after_steps(mut from: f64, step: f64, mut count: u32) -> f64 {
+    while count > 0 {
+        let first = from + step;
+        let second = first + step;
+        let third = second + step;
+        let end = 2.0 * power_of_two_below(first);
+        if count > 3 && third < end {
+            // Exact: multiples of the unit, far fewer than 2^53. One step is left, because the sum after it may reach the end.
+            let rounded = third - second;
+            let jumps = (((end - third) / rounded) as u32).saturating_sub(1).min(count - 3);
+            from = third + f64::from(jumps) * rounded;
+            count -= 3 + jumps;
+        } else {
+            from = first;
+            count -= 1;
+        }
+    }
+    from
+}
+
+/// The largest power of two that is not above a positive number.
+fn power_of_two_below(number: f64) -> f64 {
+    f64::from_bits(number.to_bits() & 0x7ff0_0000_0000_0000)
 }
 
 #[cfg(test)]
@@ -344,6 +411,7 @@ mod tests {
 
     use super::*;
     use crate::pillow::{picture, reference};
+    use crate::random::{below, stream};
 
     #[test]
     fn resized_pictures_are_those_of_pillow() {
@@ -383,6 +451,72 @@ mod tests {
                     assert!(part == whole.window(left.into(), top.into(), w, h), "{original:?} {width} x {height}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_random_part_of_a_random_size_is_the_same_as_in_the_whole() {
+        let mut rng = stream("test", &[3]);
+        for _ in 0..300 {
+            let mut side = |end: u64| 1 + below(&mut rng, end) as u32;
+            let [from, to] = [0; 2].map(|_| (side(120), side(120)));
+            // Often one side stays as it is.
+            let to = match side(4) {
+                1 => (from.0, to.1),
+                2 => (to.0, from.1),
+                _ => to,
+            };
+            let (w, h) = (side(to.0.into()), side(to.1.into()));
+            let (left, top) = (side(u64::from(to.0 - w) + 1) - 1, side(u64::from(to.1 - h) + 1) - 1);
+            let image = &picture(from.0, from.1);
+            for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Nearest] {
+                let resized = Resized { image, width: to.0, height: to.1, interpolation };
+                let part = resized.part(left..left + w, top..top + h);
+                let whole = resize(image, to.0, to.1, interpolation);
+                let expected = whole.window(left.into(), top.into(), w, h);
+                assert!(part == expected, "{from:?} to {to:?}, {w} x {h} at {left}, {top}: {interpolation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wide_result_has_no_seams() {
+        let width = 2 * MAX_COLUMNS as u32 + 77;
+        for image in [&picture(61, 9), &picture(61, 40), &picture(3000, 9)] {
+            for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
+                let resized = Resized { image, width, height: 20, interpolation };
+                let whole = resize(image, width, 20, interpolation);
+                for left in (0..width - 90).step_by(45) {
+                    let part = resized.part(left..left + 90, 0..20);
+                    assert!(part == whole.window(left.into(), 0, 90, 20), "{left} {interpolation:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_middle_of_a_very_long_picture_takes_no_time_or_memory() {
+        let image = &RgbImage::filled(10_000_000, 1, [7, 128, 255]);
+        for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Nearest] {
+            let resized = Resized { image, width: u32::MAX, height: 256, interpolation };
+            let middle = resized.part(1 << 31..(1 << 31) + 224, 16..240);
+            assert_eq!(middle, RgbImage::filled(224, 224, [7, 128, 255]));
+        }
+    }
+
+    #[test]
+    fn steps_are_rounded_as_if_taken_one_by_one() {
+        let mut rng = stream("test", &[4]);
+        for round in 0..2000 {
+            let [from, to] = [0; 2].map(|_| 1 + below(&mut rng, if round % 2 == 0 { 100 } else { 1 << 20 }) as u32);
+            let count = below(&mut rng, 5000) as u32;
+            let step = f64::from(from) / f64::from(to);
+            let one_by_one = (0..count).fold(step * 0.5, |center, _| center + step);
+            assert_eq!(after_steps(step * 0.5, step, count), one_by_one, "{from} to {to}, {count} steps");
+            // A step that ends in half a unit of the sums.
+            let (start, step) = (1.0 + step.fract(), 0.125 + f64::EPSILON * (0.5 + (round % 4) as f64));
+            let one_by_one = (0..count).fold(start, |center, _| center + step);
+            assert_eq!(after_steps(start, step, count), one_by_one, "{start} and {step}, {count} steps");
         }
     }
 

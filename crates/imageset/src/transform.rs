@@ -394,18 +394,14 @@ impl Transform {
                 resize(&part, size, size, interpolation)
             }
             Self::Resize { interpolation, .. } => {
-                let (width, height) = with_shorter_side(&image, size);
+                let (width, height) = with_shorter_side(&image, size, MAX_LONGER_SIDE);
                 resize(&image, width, height, interpolation)
             }
             Self::CenterCrop { .. } => center_crop(&image, size),
             Self::ResizeCenterCrop { crop_pct, interpolation, .. } => {
                 // timm: math.floor(size / crop_pct).
                 let shorter = (f64::from(size) / crop_pct).floor() as u32;
-                let (width, height) = with_shorter_side(&image, shorter);
-                // No side is below `size`, so all of the square lies inside.
-                let [left, top] = [width, height].map(|side| center_corner(side, size) as u32);
-                let resized = Resized { image: &image, width, height, interpolation };
-                resized.part(left..left + size, top..top + size)
+                center_of_resized(&image, shorter, size, interpolation)
             }
             Self::HorizontalFlip { probability } => {
                 if unit(rng) < probability {
@@ -473,11 +469,20 @@ fn draw_crop(width: u32, height: u32, scale: [f64; 2], ratio: [f64; 2], rng: &mu
     ((width - w) / 2, (height - h) / 2, w, h)
 }
 
-/// Width and height of torchvision's `Resize`: the longer side is `int(size * longer / shorter)`.
-fn with_shorter_side(image: &RgbImage, size: u32) -> (u32, u32) {
+/// The middle `crop` x `crop` pixels of a picture whose shorter side becomes `shorter`, which is no less than `crop`. The rest of it is
+/// not computed, so a picture may be as long as it likes.
+fn center_of_resized(image: &RgbImage, shorter: u32, crop: u32, interpolation: Interpolation) -> RgbImage {
+    let (width, height) = with_shorter_side(image, shorter, u32::MAX);
+    // No side is below `crop`, so all of the square lies inside.
+    let [left, top] = [width, height].map(|side| center_corner(side, crop) as u32);
+    Resized { image, width, height, interpolation }.part(left..left + crop, top..top + crop)
+}
+
+/// Width and height of torchvision's `Resize`: the longer side is `int(size * longer / shorter)`, and here at most `max_longer`.
+fn with_shorter_side(image: &RgbImage, size: u32, max_longer: u32) -> (u32, u32) {
     let longer = |long: u32, short: u32| {
         let side = u64::from(size) * u64::from(long) / u64::from(short);
-        side.clamp(1, u64::from(MAX_LONGER_SIDE)) as u32
+        side.clamp(1, u64::from(max_longer)) as u32
     };
     if image.width <= image.height {
         (size, longer(image.height, image.width))
@@ -486,7 +491,7 @@ fn with_shorter_side(image: &RgbImage, size: u32) -> (u32, u32) {
     }
 }
 
-/// A picture of one row must not grow beyond memory when that row becomes `size` rows.
+/// A picture of one row must not grow beyond memory when that row becomes `size` rows and all of it is needed.
 const MAX_LONGER_SIDE: u32 = 65_535;
 
 /// torchvision's `center_crop`: first the black border, then the window, each with its own rounding.
@@ -631,8 +636,21 @@ impl Pipeline {
     /// # Shapes
     ///
     /// `[height, width, 3]` of any size to `[image_size, image_size, 3]`.
-    pub fn apply(&self, image: RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
-        self.steps.iter().fold(image, |image, (transform, size)| transform.apply(image, *size, rng))
+    pub fn apply(&self, mut image: RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+        let mut steps = self.steps.iter().peekable();
+        while let Some((transform, size)) = steps.next() {
+            image = match (transform, steps.peek().copied()) {
+                // The levels are the same in one step as in two, and what is cut away is not computed.
+                (&Transform::Resize { interpolation, .. }, Some((Transform::CenterCrop { .. }, crop)))
+                    if crop <= size =>
+                {
+                    steps.next();
+                    center_of_resized(&image, *size, *crop, interpolation)
+                }
+                _ => transform.apply(image, *size, rng),
+            };
+        }
+        image
     }
 
     /// What is painted over the picture that [`apply`](Self::apply) made, once it is normalised; drawn after it, from the same generator.
