@@ -1,12 +1,13 @@
 //! Finding what is wrong with a data set before a long run does: damaged files and duplicates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::decode::DecodeLimits;
 use crate::near_duplicate::{Look, exact_hash, groups};
-use crate::source::{DataSet, ImageSource};
+use crate::regroup::Picked;
+use crate::source::{DataSet, ImageSource, counted};
 use crate::survey::{class_counts, survey};
 
 /// More images than these are not compared for near duplicates: their looks alone would fill 85 MB, and the time grows with the
@@ -53,23 +54,71 @@ pub struct PartsReport {
     ///
     /// Equal images and near duplicates, or equal ones only where near duplicates are not compared.
     pub across: Vec<Vec<String>>,
+    /// Groups of images with identical pixels and different labels, whichever parts they are in.
+    pub contradictions: Vec<Vec<ContradictingImage>>,
+}
+
+/// One of several images that are the same picture, and what it is said to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ContradictingImage {
+    /// Its name in the source.
+    pub name: String,
+    /// Its classes: a single one, unless the source is multi-label.
+    pub classes: Vec<String>,
+}
+
+/// A sentence about contradicting labels, or None if there are none.
+pub fn contradiction_warning(contradictions: &[Vec<ContradictingImage>]) -> Option<String> {
+    const SHOWN: usize = 3;
+    let first = contradictions.first()?;
+    let image = |image: &ContradictingImage| {
+        let classes = if image.classes.is_empty() { "no class".to_owned() } else { image.classes.join(", ") };
+        format!("`{}` ({classes})", image.name)
+    };
+    let shown: Vec<String> = first.iter().take(SHOWN).map(image).collect();
+    let more = if first.len() > SHOWN { " and others" } else { "" };
+    let are = if contradictions.len() == 1 { "is" } else { "are" };
+    Some(format!(
+        "{} {are} in more than one class, for instance {}{more}: `ghostnet data check` lists all of them",
+        counted(contradictions.len(), "picture"),
+        shown.join(" and ")
+    ))
+}
+
+/// The groups of equal hashes whose images have different labels.
+pub(crate) fn contradictions(
+    source: &dyn ImageSource,
+    hashes: impl Iterator<Item = Option<[u8; 32]>>,
+    classes: &[String],
+) -> Vec<Vec<ContradictingImage>> {
+    // The order of several labels does not matter.
+    let labels = |index: usize| BTreeSet::from_iter(source.labels(index));
+    let image = |&index: &usize| ContradictingImage {
+        name: source.name(index),
+        classes: source.labels(index).into_iter().filter_map(|label| classes.get(label).cloned()).collect(),
+    };
+    equal(hashes)
+        .iter()
+        .filter(|group| group.iter().any(|&index| labels(index) != labels(group[0])))
+        .map(|group| group.iter().map(image).collect())
+        .collect()
 }
 
 /// Decodes every image of a source.
 ///
 /// `threads` of 0 means one per processor; `progress` is called with the number of images done.
-pub fn check(source: &dyn ImageSource, limits: &DecodeLimits, threads: usize, progress: &dyn Fn(usize)) -> CheckReport {
-    Examined::new(source, limits, threads, progress, source.len() <= MAX_COMPARED_IMAGES).report()
+pub fn check(source: &dyn ImageSource, threads: usize, progress: &dyn Fn(usize)) -> CheckReport {
+    Examined::new(source, threads, progress, source.len() <= MAX_COMPARED_IMAGES).report()
 }
 
 /// Decodes every image of both parts of a data set, each once, and compares them across the parts too.
 ///
 /// `threads` of 0 means one per processor; `progress` is called with the number of images done, of both parts together.
-pub fn check_parts(data: &DataSet, limits: &DecodeLimits, threads: usize, progress: &dyn Fn(usize)) -> PartsReport {
+pub fn check_parts(data: &DataSet, threads: usize, progress: &dyn Fn(usize)) -> PartsReport {
     let num_train = data.train.len();
     let are_compared = num_train + data.val.len() <= MAX_COMPARED_IMAGES;
-    let train = Examined::new(data.train.as_ref(), limits, threads, progress, are_compared);
-    let val = Examined::new(data.val.as_ref(), limits, threads, &|done| progress(num_train + done), are_compared);
+    let train = Examined::new(data.train.as_ref(), threads, progress, are_compared);
+    let val = Examined::new(data.val.as_ref(), threads, &|done| progress(num_train + done), are_compared);
     let groups = if are_compared {
         groups(&train.looks().chain(val.looks()).collect::<Vec<_>>())
     } else {
@@ -81,7 +130,9 @@ pub fn check_parts(data: &DataSet, limits: &DecodeLimits, threads: usize, progre
         Some(index) => data.val.name(index),
     };
     let across = groups.iter().filter(is_across).map(|group| group.iter().map(name).collect()).collect();
-    PartsReport { train: train.report(), val: val.report(), across }
+    let all = Picked::all(vec![Arc::clone(&data.train), Arc::clone(&data.val)]);
+    let contradictions = contradictions(&all, train.hashes().chain(val.hashes()), &data.classes);
+    PartsReport { train: train.report(), val: val.report(), across, contradictions }
 }
 
 /// A source and what is known of each image.
@@ -100,14 +151,8 @@ struct Seen {
 }
 
 impl<'a> Examined<'a> {
-    fn new(
-        source: &'a dyn ImageSource,
-        limits: &DecodeLimits,
-        threads: usize,
-        progress: &dyn Fn(usize),
-        are_compared: bool,
-    ) -> Self {
-        let images = survey(source, limits, threads, progress, |image| match image {
+    fn new(source: &'a dyn ImageSource, threads: usize, progress: &dyn Fn(usize), are_compared: bool) -> Self {
+        let images = survey(source, threads, progress, |image| match image {
             Ok(image) if are_compared => {
                 let look = Look::new(&image);
                 Ok(Seen { hash: look.exact, look: Some(look) })
@@ -168,6 +213,7 @@ fn equal(hashes: impl Iterator<Item = Option<[u8; 32]>>) -> Vec<Vec<usize>> {
 mod tests {
     use super::*;
     use crate::image::RgbImage;
+    use crate::left_out::LeftOut;
     use crate::source::{EncodedImage, SourceError};
 
     struct Five;
@@ -199,7 +245,7 @@ mod tests {
     fn damaged_and_equal_images_are_found() {
         for threads in [0, 1, 3] {
             let done = std::cell::RefCell::new(Vec::new());
-            let report = check(&Five, &DecodeLimits::default(), threads, &|count| done.borrow_mut().push(count));
+            let report = check(&Five, threads, &|count| done.borrow_mut().push(count));
             assert_eq!(done.into_inner(), [1, 2, 3, 4, 5]);
             assert_eq!(
                 serde_json::to_value(&report).unwrap(),
@@ -245,7 +291,7 @@ mod tests {
 
     #[test]
     fn near_duplicates_are_listed_with_what_is_equal_to_them() {
-        let report = check(&Ramps, &DecodeLimits::default(), 2, &|_| ());
+        let report = check(&Ramps, 2, &|_| ());
         assert_eq!(report.duplicates, [["0.png", "2.png"]]);
         assert_eq!(report.near_duplicates, [["0.png", "1.png", "2.png"]]);
     }
@@ -258,13 +304,14 @@ mod tests {
             val: std::sync::Arc::new(Ramps),
             description: String::new(),
             warnings: Vec::new(),
+            left_out: LeftOut::default(),
             has_own_split: true,
             known_readable: false,
         };
         let done = std::cell::Cell::new(0);
-        let report = check_parts(&data, &DecodeLimits::default(), 0, &|count| done.set(count));
+        let report = check_parts(&data, 0, &|count| done.set(count));
         assert_eq!(done.get(), 8);
-        assert_eq!(report.train, check(&Ramps, &DecodeLimits::default(), 0, &|_| ()));
+        assert_eq!(report.train, check(&Ramps, 0, &|_| ()));
         assert_eq!(report.train, report.val);
         let group = |names: &[&str]| names.iter().map(|name| format!("{name}.png")).collect::<Vec<_>>();
         assert_eq!(report.across, [group(&["0", "1", "2", "0", "1", "2"]), group(&["3", "3"])]);

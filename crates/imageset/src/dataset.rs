@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use burn_dataset::{Dataset, DatasetError};
 
-use crate::decode::DecodeLimits;
 use crate::image::RgbImage;
 use crate::source::{EncodedImage, ImageSource, SourceError, load_image};
 
@@ -23,13 +22,12 @@ pub struct ImageItem {
 #[derive(Clone)]
 pub struct SourceDataset {
     source: Arc<dyn ImageSource>,
-    limits: DecodeLimits,
 }
 
 impl SourceDataset {
-    /// The images of `source`, decoded within `limits`.
-    pub fn new(source: Arc<dyn ImageSource>, limits: DecodeLimits) -> Self {
-        Self { source, limits }
+    /// The images of `source`.
+    pub fn new(source: Arc<dyn ImageSource>) -> Self {
+        Self { source }
     }
 }
 
@@ -38,7 +36,7 @@ impl Dataset<ImageItem> for SourceDataset {
         // The trait asks for a panic here: an error is for images that exist.
         assert!(index < self.source.len(), "image {index} of {}", self.source.len());
         let name = self.source.name(index);
-        let image = load_image(self.source.as_ref(), index, &self.limits)
+        let image = load_image(self.source.as_ref(), index)
             .map_err(|error| DatasetError::new(ItemError { name: name.clone(), reason: error.to_string() }))?;
         Ok(ImageItem { image, label: self.source.label(index), name })
     }
@@ -118,7 +116,7 @@ mod tests {
     fn a_source_is_a_burn_dataset() {
         let options = OpenOptions { kind: SourceKind::FashionMnistSample, ..OpenOptions::default() };
         let sample = DataSet::open(&options).unwrap();
-        let dataset = SourceDataset::new(Arc::clone(&sample.val), DecodeLimits::default());
+        let dataset = SourceDataset::new(Arc::clone(&sample.val));
         assert_eq!(dataset.len(), 600);
         let item = dataset.get(599).unwrap();
         assert_eq!((item.label, item.image.width, item.image.height), (9, 28, 28));

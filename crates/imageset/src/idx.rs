@@ -1,10 +1,11 @@
 //! Images in IDX files, the format of MNIST and its kin: one file of gray images, one of labels.
 //!
 //! A header of big-endian numbers (magic, count, rows, columns; magic, count), then one byte per pixel or label. A directory
-//! holds `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, and for validation the same with `t10k-` or `val-`; each
-//! may be compressed (`.gz`), and the older spelling with a point (`train-images.idx3-ubyte`) is known. A file `classes.txt`
-//! names the classes, one a line in label order; without it they are called by their numbers.
+//! holds `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, and for validation the same with `val-`, `test-` or `t10k-`, or another
+//! name of a [part](Part); each may be compressed (`.gz`), and the older spelling with a point (`train-images.idx3-ubyte`) is known. A file `classes.txt`
+//! names the classes in label order, see [`ClassList`]; without it they are called by their numbers.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,12 @@ use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
+use crate::class_list::ClassList;
 use crate::image::RgbImage;
+use crate::left_out::LeftOut;
+use crate::measure::{MeasuredPart, MeasuredSet};
+use crate::name::path_text;
+use crate::part::Part;
 use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError};
 use crate::split::{single_image_warning, split_class, split_rule};
 
@@ -133,18 +139,23 @@ impl IdxPair {
             let (images, labels) = (images.count, labels.len());
             return Err(SourceError::IdxCounts { images_path, labels_path, images, labels });
         }
-        if labels.is_empty() {
-            return Err(SourceError::EmptySplit { path: images_path.display().to_string() });
-        }
         Ok(Self { images_path, labels_path, images: Arc::new(images), labels: Arc::new(labels) })
     }
 
-    fn open(files: (PathBuf, PathBuf)) -> Result<Self, SourceError> {
-        let open = |path: PathBuf| match File::open(&path) {
-            Ok(file) => Ok((path, file)),
-            Err(error) => Err(SourceError::Read { path, error }),
+    fn open(files: &Files) -> Result<Self, SourceError> {
+        let open = |path: &Path| match File::open(path) {
+            Ok(file) => Ok((path.to_owned(), file)),
+            Err(error) => Err(SourceError::read(path, error)),
         };
-        Self::read(open(files.0)?, open(files.1)?)
+        Self::read(open(&files.images)?, open(&files.labels)?)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    fn no_images(&self) -> SourceError {
+        SourceError::EmptySplit { path: self.images_path.display().to_string() }
     }
 
     /// All images of the pair as a source.
@@ -215,7 +226,7 @@ impl ImageSource for IdxSource {
     }
 
     fn name(&self, index: usize) -> String {
-        format!("{}#{}", self.path.display(), self.rows[index])
+        format!("{}#{}", path_text(&self.path), self.rows[index])
     }
 
     fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
@@ -234,54 +245,153 @@ fn find(dir: &Path, part: &str, what: &str, idx: &str) -> Option<PathBuf> {
 }
 
 /// Both files of a part. One without the other is an error.
-fn find_pair(dir: &Path, part: &str) -> Result<Option<(PathBuf, PathBuf)>, SourceError> {
-    let images = find(dir, part, "images", "idx3");
-    let labels = find(dir, part, "labels", "idx1");
+fn find_pair(dir: &Path, part: Part, name: &str) -> Result<Option<Files>, SourceError> {
+    let images = find(dir, name, "images", "idx3");
+    let labels = find(dir, name, "labels", "idx1");
     let no_partner = |path, partner| Err(SourceError::NoIdxPartner { path, partner });
     match (images, labels) {
-        (Some(images), Some(labels)) => Ok(Some((images, labels))),
-        (Some(path), None) => no_partner(path, format!("{part}-labels-idx1-ubyte")),
-        (None, Some(path)) => no_partner(path, format!("{part}-images-idx3-ubyte")),
+        (Some(images), Some(labels)) => Ok(Some(Files { part, images, labels })),
+        (Some(path), None) => no_partner(path, format!("{name}-labels-idx1-ubyte")),
+        (None, Some(path)) => no_partner(path, format!("{name}-images-idx3-ubyte")),
         (None, None) => Ok(None),
     }
 }
 
-/// Whether a directory looks like a set of IDX files.
-pub(crate) fn is_idx_dir(dir: &Path) -> bool {
-    find(dir, "train", "images", "idx3").is_some() || find(dir, "train", "labels", "idx1").is_some()
+/// The files of a part.
+struct Files {
+    part: Part,
+    images: PathBuf,
+    labels: PathBuf,
 }
 
-/// The names in a `classes.txt`.
-pub(crate) fn class_names(text: &str) -> Vec<String> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+/// Names of parts in the order of preference, before all others.
+const PREFERRED: [&str; 5] = ["train", "val", "valid", "validation", "t10k"];
+
+/// How the names of IDX files in a directory begin, before `-images` and `-labels`.
+fn beginnings(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let beginning = |name: String| {
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let endings = ["-images-idx3-ubyte", "-images.idx3-ubyte", "-labels-idx1-ubyte", "-labels.idx1-ubyte"];
+        endings.into_iter().find_map(|ending| name.strip_suffix(ending)).map(str::to_owned)
+    };
+    entries.filter_map(|entry| beginning(path_text(Path::new(&entry.file_name())))).collect()
+}
+
+/// The parts that these names stand for, the preferred ones first.
+fn parts(names: &BTreeSet<String>) -> Vec<(Part, &str)> {
+    let mut parts: Vec<(Part, &str)> =
+        Part::among(names.iter().map(String::as_str)).into_iter().map(|(name, part)| (part, name)).collect();
+    // The ten thousand images of MNIST's test set.
+    parts.extend(names.get("t10k").map(|name| (Part::Test, name.as_str())));
+    parts.sort_by_key(|(part, name)| {
+        (*part, PREFERRED.iter().position(|preferred| preferred == name).unwrap_or(PREFERRED.len()), *name)
+    });
+    parts
+}
+
+/// Whether a directory looks like a set of IDX files.
+pub(crate) fn is_idx_dir(dir: &Path) -> bool {
+    !parts(&beginnings(dir)).is_empty()
+}
+
+/// The files of each part, Train first, and a sentence about each pair that is not used.
+fn find_files(dir: &Path) -> Result<(Vec<Files>, Vec<String>), SourceError> {
+    let names = beginnings(dir);
+    let parts = parts(&names);
+    let (mut found, mut warnings): (Vec<Files>, _) = (Vec::new(), Vec::new());
+    for &(part, name) in &parts {
+        match found.iter().find(|files| files.part == part) {
+            Some(used) => warnings.push(format!(
+                "the files `{name}-images` and `{name}-labels` in `{}` are not used because `{}` is there",
+                dir.display(),
+                file_name(&used.images)
+            )),
+            None => found.extend(find_pair(dir, part, name)?),
+        }
+    }
+    for name in names.iter().filter(|name| !parts.iter().any(|(_, known)| known == name)) {
+        warnings.push(format!(
+            "the files `{name}-images` and `{name}-labels` in `{}` are not used because `{name}` is not the name of a part",
+            dir.display()
+        ));
+    }
+    Ok((found, warnings))
+}
+
+fn file_name(path: &Path) -> String {
+    path_text(Path::new(path.file_name().unwrap_or_default()))
+}
+
+/// The names of the classes of these pairs: those of `classes.txt`, or the numbers up to the largest label.
+fn classes(dir: &Path, pairs: &[&IdxPair]) -> Result<Vec<String>, SourceError> {
+    let names_path = dir.join("classes.txt");
+    if names_path.is_file() {
+        let bytes = std::fs::read(&names_path).map_err(|error| SourceError::read(&names_path, error))?;
+        return Ok(ClassList::parse(&names_path, &bytes)?.into_names());
+    }
+    let last = pairs.iter().flat_map(|pair| pair.labels.iter()).max().copied().unwrap_or_default();
+    Ok((0..=last).map(|label| label.to_string()).collect())
+}
+
+/// Opens IDX files to measure a model on.
+pub(crate) fn measure(dir: &Path) -> Result<MeasuredSet, SourceError> {
+    let (files, mut warnings) = find_files(dir)?;
+    let mut pairs = Vec::new();
+    for files in &files {
+        let pair = IdxPair::open(files)?;
+        if pair.is_empty() {
+            warnings.push(format!("`{}` holds no images and is skipped", pair.images_path.display()));
+        } else {
+            pairs.push((files.part, pair));
+        }
+    }
+    if files.is_empty() {
+        return Err(SourceError::NoIdxFiles { path: dir.to_owned() });
+    }
+    if pairs.is_empty() {
+        return Err(SourceError::EmptySplit { path: path_text(dir) });
+    }
+    let classes = classes(dir, &pairs.iter().map(|(_, pair)| pair).collect::<Vec<_>>())?;
+    pairs.iter().try_for_each(|(_, pair)| pair.check_labels(classes.len()))?;
+    let parts = pairs.iter().map(|(part, pair)| MeasuredPart { part: Some(*part), images: pair.source() }).collect();
+    let what = format!("IDX files in `{}`", dir.display());
+    Ok(MeasuredSet::from_parts(classes, parts, &what, warnings, LeftOut::default()))
 }
 
 pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<DataSet, SourceError> {
-    let Some(files) = find_pair(dir, "train")? else {
+    let (files, mut warnings) = find_files(dir)?;
+    let Some(train) = files.iter().find(|files| files.part == Part::Train) else {
         return Err(SourceError::NoIdxFiles { path: dir.to_owned() });
     };
-    let train = IdxPair::open(files)?;
-    let mut val = None;
-    for part in ["val", "t10k"] {
-        if let Some(files) = find_pair(dir, part)? {
-            val = Some(IdxPair::open(files)?);
-            break;
+    let train = IdxPair::open(train)?;
+    if train.is_empty() {
+        return Err(train.no_images());
+    }
+    let mut val: Option<IdxPair> = None;
+    for files in files.iter().filter(|files| files.part != Part::Train) {
+        if let Some(kept) = &val
+            && !kept.is_empty()
+        {
+            let kept = file_name(&kept.images_path);
+            warnings.push(format!("`{}` is not used because `{kept}` is there", files.images.display()));
+            continue;
+        }
+        if let Some(empty) = val.replace(IdxPair::open(files)?) {
+            warnings.push(format!("`{}` holds no images and is skipped", empty.images_path.display()));
         }
     }
-    let names_path = dir.join("classes.txt");
-    let classes: Vec<String> = if names_path.is_file() {
-        let text =
-            std::fs::read_to_string(&names_path).map_err(|error| SourceError::Read { path: names_path, error })?;
-        class_names(&text)
-    } else {
-        // The training labels say how many classes there are; a validation label beyond them is an error.
-        let last = train.labels.iter().max().copied().unwrap_or_default();
-        (0..=last).map(|label| label.to_string()).collect()
-    };
+    if let Some(empty) = val.as_ref().filter(|val| val.is_empty()) {
+        return Err(empty.no_images());
+    }
+    // The training labels say how many classes there are; a validation label beyond them is an error.
+    let classes = classes(dir, &[&train])?;
     if let [class] = classes.as_slice() {
         return Err(SourceError::OneClass { path: dir.display().to_string(), class: class.clone() });
     }
-    build(classes, &train, val.as_ref(), &format!("IDX files in `{}`", dir.display()), options)
+    let mut set = build(classes, &train, val.as_ref(), &format!("IDX files in `{}`", dir.display()), options)?;
+    set.warnings.extend(warnings);
+    Ok(set)
 }
 
 /// A data set of one or two pairs.
@@ -305,10 +415,12 @@ pub(crate) fn build(
         .collect();
     if let Some(val) = val {
         val.check_labels(classes.len())?;
-        let file = val.images_path.file_name().unwrap_or_default().to_string_lossy();
+        let file = file_name(&val.images_path);
         let description = format!("{what}, `{file}` for validation");
         let (train, val) = (train.source(), val.source());
-        return Ok(DataSet { classes, train, val, description, warnings, has_own_split: true, known_readable: false });
+        let left_out = LeftOut::default();
+        let (has_own_split, known_readable) = (true, false);
+        return Ok(DataSet { classes, train, val, description, warnings, left_out, has_own_split, known_readable });
     }
     let (mut train_rows, mut val_rows, mut single) = (Vec::new(), Vec::new(), Vec::new());
     for (class, rows) in classes.iter().zip(&rows_of_class) {
@@ -324,7 +436,8 @@ pub(crate) fn build(
     warnings.extend(single_image_warning(&single));
     let description = format!("{what}, {}", split_rule(options.val_fraction, options.seed));
     let (train, val) = (train.rows(train_rows), train.rows(val_rows));
-    Ok(DataSet { classes, train, val, description, warnings, has_own_split: false, known_readable: false })
+    let (left_out, has_own_split, known_readable) = (LeftOut::default(), false, false);
+    Ok(DataSet { classes, train, val, description, warnings, left_out, has_own_split, known_readable })
 }
 
 #[cfg(test)]
@@ -392,7 +505,7 @@ mod tests {
         let dir = dir(&[
             ("train-images-idx3-ubyte", &images),
             ("train-labels-idx1-ubyte", &labels),
-            ("classes.txt", "red\ngrün\n\nblue\n".as_bytes()),
+            ("classes.txt", "red\ngrün\nblue\n\n".as_bytes()),
         ]);
         let set = open_dir(&dir).unwrap();
         assert_eq!(set.classes, ["red", "grün", "blue"]);
@@ -459,6 +572,16 @@ mod tests {
             open_dir(&few).unwrap_err(),
             "`DIR/train-labels-idx1-ubyte` gives image 2 the label 2, but there are 2 classes"
         );
+        let shifted = dir(&[
+            ("train-images-idx3-ubyte", &images),
+            ("train-labels-idx1-ubyte", &labels),
+            ("classes.txt", b"a\n\nb\nc\n"),
+        ]);
+        assert_eq!(
+            open_dir(&shifted).unwrap_err(),
+            "`DIR/classes.txt`, line 2: the name is blank, but every class needs a name: write it, or remove the line if no class belongs \
+             to it"
+        );
         let empty = tempfile::tempdir().unwrap();
         let options = OpenOptions {
             kind: crate::source::SourceKind::Idx,
@@ -466,5 +589,56 @@ mod tests {
             ..OpenOptions::default()
         };
         assert!(DataSet::open(&options).unwrap_err().to_string().contains("holds no IDX training files"));
+    }
+
+    #[test]
+    fn pairs_of_files_that_are_not_used_are_told() {
+        let [images, labels] = pair(6);
+        let names = ["train", "Training", "t10k", "test", "val", "extra"];
+        let files: Vec<(String, &Vec<u8>)> = names
+            .iter()
+            .flat_map(|name| {
+                [(format!("{name}-images-idx3-ubyte"), &images), (format!("{name}-labels-idx1-ubyte"), &labels)]
+            })
+            .collect();
+        let dir = dir(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>());
+        let set = open_dir(&dir).unwrap();
+        assert!(set.description.ends_with("`val-images-idx3-ubyte` for validation"), "{}", set.description);
+        for (warning, words) in set.warnings.iter().zip([
+            "the files `Training-images` and `Training-labels`",
+            "the files `test-images` and `test-labels`",
+            "the files `extra-images` and `extra-labels`",
+            "`DIR/t10k-images-idx3-ubyte` is not used because `val-images-idx3-ubyte` is there",
+        ]) {
+            let warning = warning.replace(&dir.path().display().to_string(), "DIR");
+            assert!(warning.starts_with(words), "{warning}");
+        }
+        assert_eq!(set.warnings.len(), 4, "{:?}", set.warnings);
+        let measured =
+            MeasuredSet::open(&OpenOptions { path: Some(dir.path().into()), ..OpenOptions::default() }).unwrap();
+        assert_eq!((measured.parts.len(), measured.warnings.len()), (3, 3));
+    }
+
+    #[test]
+    fn an_empty_pair_of_files_does_not_hide_the_others() {
+        let ([images, labels], [no_images, no_labels]) = (pair(6), pair(0));
+        let files: [(&str, &[u8]); 6] = [
+            ("train-images-idx3-ubyte", &images),
+            ("train-labels-idx1-ubyte", &labels),
+            ("val-images-idx3-ubyte", &no_images),
+            ("val-labels-idx1-ubyte", &no_labels),
+            ("test-images-idx3-ubyte", &images),
+            ("test-labels-idx1-ubyte", &labels),
+        ];
+        let all = dir(&files);
+        let set = open_dir(&all).unwrap();
+        assert!(set.description.ends_with("`test-images-idx3-ubyte` for validation"), "{}", set.description);
+        assert!(set.warnings[0].ends_with("val-images-idx3-ubyte` holds no images and is skipped"));
+        let measure =
+            |dir: &TempDir| MeasuredSet::open(&OpenOptions { path: Some(dir.path().into()), ..OpenOptions::default() });
+        assert_eq!(measure(&all).unwrap().images().len(), 12);
+        let error = measure(&dir(&files[2..4])).err().unwrap().to_string();
+        assert!(error.ends_with("holds no images"), "{error}");
+        assert!(open_dir(&dir(&files[..4])).unwrap_err().ends_with("val-images-idx3-ubyte` holds no images"));
     }
 }

@@ -10,8 +10,10 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test that panics says what is wrong"))]
 
 pub mod archive;
+mod arrangement;
 mod augment;
 pub mod check;
+pub mod class_list;
 mod color_jitter;
 #[cfg(feature = "burn-dataset")]
 pub mod dataset;
@@ -21,13 +23,19 @@ pub mod folder;
 pub mod idx;
 pub mod image;
 mod layout;
+mod left_out;
 pub mod list;
 pub mod loader;
+pub mod measure;
+pub mod name;
 mod near_duplicate;
+mod part;
 #[cfg(test)]
 mod pillow;
 pub mod random;
 mod random_erasing;
+#[cfg(test)]
+mod random_layouts;
 mod regroup;
 mod resize;
 pub mod sample;
@@ -36,17 +44,22 @@ pub mod source;
 mod split;
 pub mod stats;
 mod survey;
+mod text;
 pub mod transform;
 
 pub use augment::{
     AugMix, AugmentInterpolation, AutoAugment, AutoAugmentPolicy, RandAugment, ThreeAugment, TrivialAugment,
 };
-pub use check::{CheckReport, PartsReport, check, check_parts};
+pub use check::{CheckReport, ContradictingImage, PartsReport, check, check_parts, contradiction_warning};
+pub use class_list::{ClassList, ClassListError};
 #[cfg(feature = "burn-dataset")]
 pub use dataset::{BurnDataset, ImageItem, SourceDataset};
-pub use decode::{DecodeError, DecodeLimits, decode};
+pub use decode::{DecodeError, DecodeLimits, FileKind, decode, quiet_decoder_panics};
 pub use image::RgbImage;
+pub use left_out::{LeftOut, LeftOutCount};
 pub use loader::{Batch, EpochIter, Loader, LoaderConfig, LoaderError, OnCorrupt};
+pub use measure::{MeasuredPart, MeasuredSet};
+pub use part::Part;
 pub use random_erasing::{EraseMode, Erasure, RandomErasing};
 pub use regroup::MAX_REGROUPED_IMAGES;
 pub use sampling::Sampling;

@@ -1,10 +1,14 @@
 //! Images in a list: a file that names each image with its label, and with its part if the list has parts.
 //!
 //! CSV or TSV (`.csv`, `.tsv`): the first line names the columns, in any order and among others,
-//! * `path`, or else `file`, `filename` or `image`: where the image is, from the folder of the list on, or absolute;
+//! * `path`, or else `file`, `filename`, `image`, `file_name`, `filepath`, `file_path`, `image_path` or `img_path`: where the image is,
+//!   relative to the folder of the list, or absolute;
 //! * `label`, or else `class`: the name of its class; several are separated by `|`, which hence cannot be part of a name. Or
 //!   `labels`: the same, and a cell may be empty, for an image that has no label;
-//! * `split`, which may be left out: `train`, `val` (or `valid`, `validation`) or `test`.
+//! * `split`, which may be left out: `train`, `val` or `test`, or a usual synonym, see [`Part`]. Where it is, the column `subset`, `set`,
+//!   `partition`, `phase` or `usage` takes its place if its cells are such words, with two different parts among them.
+//!
+//! Cells are separated by a comma, a semicolon or a tab, whichever makes the first line name these columns.
 //!
 //! JSON (`.json`, `.jsonl`): an array of objects with these keys, or such objects one after the other, one a line. A label is a
 //! string or a whole number, which counts as its text, and several are an array.
@@ -17,25 +21,32 @@
 //! The list is **multi-label** if it says `labels`, or if any image has several or none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::delimited::{QuoteFault, Record, Records};
 use crate::folder::read_file;
+use crate::left_out::{LeftOut, is_meant};
+use crate::measure::{MeasuredPart, MeasuredSet};
+use crate::name::{case_warnings, normal, path_text};
+use crate::part::Part;
 use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError, counted, shortened};
 use crate::split::{single_image_warning, split_class, split_rule};
 
-/// Names of the column or key of the path, the preferred one first.
-const PATH_NAMES: [&str; 4] = ["path", "file", "filename", "image"];
+/// Names of the column or key of the path, the preferred one first. `file_name` is that of Hugging Face's `metadata.csv`.
+const PATH_NAMES: [&str; 9] =
+    ["path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path", "img_path"];
 /// Names of the column or key of the label, the preferred one first.
 const LABEL_NAMES: [&str; 2] = ["label", "class"];
 /// Name of the column or key of any number of labels.
 const LABELS_NAME: &str = "labels";
 const SPLIT_NAME: &str = "split";
+/// Names of columns or keys that are the split if what is in them says so.
+const SPLIT_SYNONYMS: [&str; 5] = ["subset", "set", "partition", "phase", "usage"];
 /// Between the labels of a cell.
 const LABEL_SEPARATOR: char = '|';
 /// How many missing files are named.
@@ -95,10 +106,23 @@ pub enum ListFault {
     #[error("a label is empty: name the class, or call the column `labels` if an image may have none")]
     EmptyLabel,
     /// No part of a split.
-    #[error("the split is `{split}`, but it must be `train`, `val` (or `valid`, `validation`) or `test`")]
+    #[error("the split is `{split}`, but it must be `train`, `val` or `test`, or a usual synonym of one of these")]
     UnknownSplit {
         /// What is there.
         split: String,
+    },
+    /// A column that seems to be the split.
+    #[error(
+        "there is no split, but `{name}` seems to be one, as it holds `{part}` and `{other}`: call it `split` and write `train`, `val` or \
+         `test`, or give it a name such as `note` if it says something else"
+    )]
+    MaybeSplit {
+        /// The column or key.
+        name: String,
+        /// A word in it that names a part.
+        part: String,
+        /// Another one, which names another part or none.
+        other: String,
     },
     /// The same image with two truths.
     #[error(
@@ -138,29 +162,13 @@ fn quoted(names: &[&str], between: &str) -> String {
 /// A line and what is wrong with it.
 type LineFault = (usize, ListFault);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Train,
-    Val,
-    Test,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-        })
-    }
-}
-
 /// One image of the list, as written.
 struct Entry {
     line: usize,
     path: String,
     labels: Vec<String>,
-    part: Part,
+    /// None if the list has no parts.
+    part: Option<Part>,
     /// Whether it is said that an image may have any number of labels.
     is_multi_label: bool,
 }
@@ -179,15 +187,22 @@ impl Entry {
                 distinct.push(label);
             }
         }
-        let part = match split.map(|split| split.trim().to_lowercase()).as_deref() {
-            None | Some("train") => Part::Train,
-            Some("val" | "valid" | "validation") => Part::Val,
-            Some("test") => Part::Test,
-            Some(_) => return Err((line, ListFault::UnknownSplit { split: split.unwrap_or_default().to_owned() })),
-        };
+        let unknown = |split: &str| (line, ListFault::UnknownSplit { split: split.to_owned() });
+        let part = split.map(|split| Part::of(split).ok_or_else(|| unknown(split))).transpose()?;
         let is_multi_label = distinct.len() != 1;
         Ok(Self { line, path, labels: distinct, part, is_multi_label })
     }
+
+    /// The part for training. A list without parts is all for that.
+    fn part(&self) -> Part {
+        self.part.unwrap_or(Part::Train)
+    }
+}
+
+/// A path as patterns know it: with `/` between the names, and without empty ones and `.`.
+fn plain(path: &str) -> String {
+    let names = path.split(['/', '\\']).filter(|name| !name.is_empty() && *name != ".");
+    names.collect::<Vec<_>>().join("/")
 }
 
 /// Whether a file's name says that it is a list.
@@ -210,7 +225,8 @@ struct Places {
 }
 
 impl Places {
-    fn new(names: &[String]) -> Result<Self, ListFault> {
+    /// Finds the columns by their names. `split` is how that of the split is called.
+    fn new(names: &[String], split: &str) -> Result<Self, ListFault> {
         let missing =
             |what, known: &[&'static str]| ListFault::Missing { what, names: known.to_vec(), found: names.to_vec() };
         let path = find(names, &PATH_NAMES).ok_or_else(|| missing("path of the image", &PATH_NAMES))?;
@@ -220,22 +236,97 @@ impl Places {
             (None, Some(labels)) => (labels, true),
             (None, None) => return Err(missing("label", &[LABEL_NAMES[0], LABEL_NAMES[1], LABELS_NAME])),
         };
-        Ok(Self { path, labels, split: find(names, &[SPLIT_NAME]), is_multi_label })
+        Ok(Self { path, labels, split: find(names, &[split]), is_multi_label })
     }
 }
 
-/// The entries of a CSV or TSV file.
-fn delimited_entries(text: &str, separator: char) -> Result<Vec<Entry>, LineFault> {
+/// Whether the cells of a column that may be the split, with their lines, are one. An error is one that seems to be the split but says
+/// other things as well: then images to measure on might be trained on.
+fn is_split<'a>(name: &str, cells: impl IntoIterator<Item = (usize, &'a str)>) -> Result<bool, LineFault> {
+    let mut parts: BTreeMap<Part, &str> = BTreeMap::new();
+    let mut unclear: Option<(usize, &str)> = None;
+    for (line, cell) in cells {
+        match (Part::of(cell), Part::said_by(cell)) {
+            (Some(part), _) => {
+                parts.entry(part).or_insert(cell);
+            }
+            (None, Some(part)) => {
+                parts.entry(part).or_insert(cell);
+                unclear.get_or_insert((line, cell));
+            }
+            // Something that is no part at all.
+            (None, None) => return Ok(false),
+        }
+    }
+    let maybe = |line, other: &str| {
+        let part = parts.values().find(|part| **part != other).copied().unwrap_or(other);
+        (line, ListFault::MaybeSplit { name: name.to_owned(), part: part.to_owned(), other: other.to_owned() })
+    };
+    match unclear {
+        _ if parts.len() < 2 => Ok(false),
+        Some((line, other)) => Err(maybe(line, other)),
+        None => Ok(true),
+    }
+}
+
+/// How a list is written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// In lines of cells with this character between them.
+    Delimited(char),
+    Json,
+}
+
+impl Form {
+    /// The form of a list, by the ending of its file and by its text.
+    fn of(path: &Path, text: &str) -> Self {
+        let is_ending = |ending| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
+        if is_ending("json") || is_ending("jsonl") || text.trim_start().starts_with(['[', '{']) {
+            Self::Json
+        } else if is_ending("tsv") {
+            Self::Delimited(separator(text, ['\t', ',', ';']))
+        } else {
+            Self::Delimited(separator(text, [',', ';', '\t']))
+        }
+    }
+}
+
+/// What separates the cells: of the usual characters the one with which the first line names an image's path in one of several columns, else
+/// the first. Spreadsheet programs write `;` into CSV files where the decimal separator is a comma.
+fn separator(text: &str, usual: [char; 3]) -> char {
+    let names_columns = |separator: &char| {
+        let header = Records::new(text, *separator).next();
+        header.and_then(Result::ok).is_some_and(|header| {
+            let names: Vec<String> = header.cells.iter().map(|name| name.trim().to_owned()).collect();
+            names.len() > 1 && find(&names, &PATH_NAMES).is_some()
+        })
+    };
+    usual.into_iter().find(names_columns).unwrap_or(usual[0])
+}
+
+/// The entries of a CSV or TSV file, and the name of the column that takes the place of the split, if one does.
+fn delimited_entries(text: &str, separator: char) -> Result<(Vec<Entry>, Option<String>), LineFault> {
     let mut records = Records::new(text, separator).map(|record| record.map_err(|(line, fault)| (line, fault.into())));
-    let Some(header) = records.next().transpose()? else { return Ok(Vec::new()) };
+    let Some(header) = records.next().transpose()? else { return Ok((Vec::new(), None)) };
     let names: Vec<String> = header.cells.iter().map(|name| name.trim().to_owned()).collect();
-    let places = Places::new(&names).map_err(|fault| (header.line, fault))?;
-    let entry = |record: Result<Record, LineFault>| {
+    let mut places = Places::new(&names, SPLIT_NAME).map_err(|fault| (header.line, fault))?;
+    let record = |record: Result<Record, LineFault>| {
         let record = record?;
         let (found, expected) = (record.cells.len(), names.len());
-        if found != expected {
-            return Err((record.line, ListFault::Cells { found, expected }));
+        if found == expected { Ok(record) } else { Err((record.line, ListFault::Cells { found, expected })) }
+    };
+    let records: Vec<Record> = records.map(record).collect::<Result<_, LineFault>>()?;
+    let mut implied = None;
+    if places.split.is_none() {
+        for name in SPLIT_SYNONYMS {
+            let Some(column) = find(&names, &[name]) else { continue };
+            if is_split(&names[column], records.iter().map(|record| (record.line, record.cells[column].as_str())))? {
+                (places.split, implied) = (Some(column), Some(names[column].clone()));
+                break;
+            }
         }
+    }
+    let entry = |record: &Record| {
         let labels = &record.cells[places.labels];
         let labels = if places.is_multi_label && labels.trim().is_empty() {
             Vec::new()
@@ -247,7 +338,7 @@ fn delimited_entries(text: &str, separator: char) -> Result<Vec<Entry>, LineFaul
         entry.is_multi_label |= places.is_multi_label;
         Ok(entry)
     };
-    records.map(entry).collect()
+    Ok((records.iter().map(entry).collect::<Result<_, LineFault>>()?, implied))
 }
 
 /// JSON text and how far it has been read.
@@ -297,31 +388,58 @@ impl JsonText<'_> {
     }
 }
 
-/// The entries of a JSON file: an array of objects, or objects one after the other.
-fn json_entries(text: &str) -> Result<Vec<Entry>, LineFault> {
+/// A JSON object and the line that it begins in.
+type LineObject = (usize, Map<String, Value>);
+
+/// The objects of a JSON file: an array of objects, or objects one after the other.
+fn json_objects(text: &str) -> Result<Vec<LineObject>, LineFault> {
     let mut text = JsonText { rest: text, line: 1 };
     text.skip_space();
-    let mut entries = Vec::new();
+    let mut objects = Vec::new();
     let is_array = text.take('[');
     loop {
         if is_array && text.take(']') {
-            return if text.rest.is_empty() { Ok(entries) } else { Err(text.fault("there is text after the list")) };
+            return if text.rest.is_empty() { Ok(objects) } else { Err(text.fault("there is text after the list")) };
         }
         if text.rest.is_empty() {
-            return if is_array { Err(text.fault("the list is not closed with `]`")) } else { Ok(entries) };
+            return if is_array { Err(text.fault("the list is not closed with `]`")) } else { Ok(objects) };
         }
         let line = text.line;
-        entries.push(json_entry(line, &text.object()?)?);
+        objects.push((line, text.object()?));
         if is_array && !text.take(',') && !text.rest.is_empty() && !text.rest.starts_with(']') {
             return Err(text.fault("after an entry, `,` or the closing `]` is missing"));
         }
     }
 }
 
-fn json_entry(line: usize, object: &Map<String, Value>) -> Result<Entry, LineFault> {
+/// The entries of a JSON file, and the key that takes the place of the split, if one does.
+fn json_entries(text: &str) -> Result<(Vec<Entry>, Option<String>), LineFault> {
+    let objects = json_objects(text)?;
+    let value = |object: &Map<String, Value>, name: &str| -> Option<String> {
+        let (_, value) = object.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_null())?;
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let mut implied = None;
+    if objects.iter().all(|(_, object)| value(object, SPLIT_NAME).is_none()) {
+        for name in SPLIT_SYNONYMS {
+            // An object without the key says no part.
+            let cells: Vec<(usize, String)> =
+                objects.iter().map(|(line, object)| (*line, value(object, name).unwrap_or_default())).collect();
+            if is_split(name, cells.iter().map(|(line, cell)| (*line, cell.as_str())))? {
+                implied = Some(name.to_owned());
+                break;
+            }
+        }
+    }
+    let split = implied.as_deref().unwrap_or(SPLIT_NAME);
+    let entries = objects.iter().map(|(line, object)| json_entry(*line, object, split));
+    Ok((entries.collect::<Result<_, LineFault>>()?, implied))
+}
+
+fn json_entry(line: usize, object: &Map<String, Value>, split: &str) -> Result<Entry, LineFault> {
     let present = object.iter().filter(|(_, value)| !value.is_null());
     let (names, values): (Vec<String>, Vec<&Value>) = present.map(|(key, value)| (key.clone(), value)).unzip();
-    let places = Places::new(&names).map_err(|fault| (line, fault))?;
+    let places = Places::new(&names, split).map_err(|fault| (line, fault))?;
     let wrong = |place: usize, value: &Value, expected| {
         (line, ListFault::WrongKind { key: names[place].clone(), value: value.to_string(), expected })
     };
@@ -341,22 +459,19 @@ fn json_entry(line: usize, object: &Map<String, Value>) -> Result<Entry, LineFau
     Ok(entry)
 }
 
-/// Reads the file and checks each entry by itself.
-fn entries(path: &Path) -> Result<Vec<Entry>, SourceError> {
+/// The text of a list.
+fn text(path: &Path) -> Result<String, SourceError> {
     let bytes = fs::read(path).map_err(|error| SourceError::read(path, error))?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        SourceError::ListNotUtf8 { path: path.to_owned(), line }
-    })?;
-    // Spreadsheet programs like to begin with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let is_ending = |ending| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
-    let entries = if is_ending("csv") {
-        delimited_entries(text, ',')
-    } else if is_ending("tsv") {
-        delimited_entries(text, '\t')
-    } else {
-        json_entries(text)
+    crate::text::decode(&bytes).map_err(|line| SourceError::ListNotUtf8 { path: path.to_owned(), line })
+}
+
+/// Reads the file and checks each entry by itself. With the name of what takes the place of the split, if something does.
+fn entries(path: &Path) -> Result<(Vec<Entry>, Option<String>), SourceError> {
+    let text = text(path)?;
+    let text = text.as_str();
+    let entries = match Form::of(path, text) {
+        Form::Json => json_entries(text),
+        Form::Delimited(separator) => delimited_entries(text, separator),
     };
     entries.map_err(|(line, fault)| SourceError::List { path: path.to_owned(), line, fault: Box::new(fault) })
 }
@@ -387,7 +502,7 @@ impl ImageSource for ListSource {
     }
 
     fn name(&self, index: usize) -> String {
-        self.images[index].0.display().to_string()
+        path_text(&self.images[index].0)
     }
 
     fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
@@ -396,39 +511,21 @@ impl ImageSource for ListSource {
 }
 
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, SourceError> {
-    if !is_list_name(path) {
-        return Err(SourceError::NotAList { path: path.to_owned() });
-    }
     let root = path.display().to_string();
-    let mut entries = entries(path)?;
-    if entries.is_empty() {
-        return Err(SourceError::EmptySplit { path: root });
-    }
-    let list = List { path, folder: path.parent().unwrap_or(Path::new("")) };
-    let mut warnings = Vec::new();
-    let repeated = list.drop_repeated(&mut entries)?;
-    if repeated > 0 {
-        warnings.push(format!("left out of `{root}`: {} that repeat an image", counted(repeated, "line")));
-    }
-    if entries.iter().any(|entry| entry.part == Part::Val) {
+    let list = List::new(path)?;
+    let Read { mut entries, mut warnings, left_out, is_multi_label } = list.read(options)?;
+    if entries.iter().any(|entry| entry.part() == Part::Val) {
         let before = entries.len();
-        entries.retain(|entry| entry.part != Part::Test);
+        entries.retain(|entry| entry.part() != Part::Test);
         if entries.len() < before {
             let images = counted(before - entries.len(), "image");
             warnings.push(format!("left out of `{root}`: {images} of the split `test`, since there is a split `val`"));
         }
     }
     list.check_files(&entries)?;
-    let is_multi_label = entries.iter().any(|entry| entry.is_multi_label);
     let classes = list.classes(&entries)?;
-    let images = |of_part: &mut dyn Iterator<Item = &Entry>| -> Arc<dyn ImageSource> {
-        let images = of_part.map(|entry| {
-            let labels = entry.labels.iter().filter_map(|label| classes.binary_search(label).ok());
-            (list.file(entry), labels.collect())
-        });
-        Arc::new(ListSource { images: images.collect(), is_multi_label })
-    };
-    let held_out = entries.iter().map(|entry| entry.part).find(|part| *part != Part::Train);
+    warnings.extend(case_warnings(&classes));
+    let held_out = entries.iter().map(Entry::part).find(|part| *part != Part::Train);
     let has_own_split = held_out.is_some();
     let (is_val, split): (Vec<bool>, String) = match held_out {
         Some(part) => {
@@ -440,7 +537,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, Source
                     "the split `{part}` of `{root}` has no images of {missing} of {all} classes: {names}"
                 ));
             }
-            (entries.iter().map(|entry| entry.part == part).collect(), format!("`{part}` for validation"))
+            (entries.iter().map(|entry| entry.part() == part).collect(), format!("`{part}` for validation"))
         }
         None => {
             if options.val_fraction == 0.0 {
@@ -451,17 +548,99 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<DataSet, Source
         }
     };
     let part = |val: bool| {
-        images(&mut entries.iter().zip(&is_val).filter(|(_, is_val)| **is_val == val).map(|(entry, _)| entry))
+        let entries = entries.iter().zip(&is_val).filter(|(_, is_val)| **is_val == val).map(|(entry, _)| entry);
+        list.source(entries, &classes, is_multi_label)
     };
     let (train, val) = (part(false), part(true));
     let several = if is_multi_label { " of images with any number of labels" } else { "" };
     let description = format!("list `{root}`{several}, {split}");
-    Ok(DataSet { classes, train, val, description, warnings, has_own_split, known_readable: false })
+    let known_readable = false;
+    Ok(DataSet { classes, train, val, description, warnings, left_out, has_own_split, known_readable })
+}
+
+/// Opens a list to measure a model on.
+pub(crate) fn measure(path: &Path, options: &OpenOptions) -> Result<MeasuredSet, SourceError> {
+    let list = List::new(path)?;
+    let Read { entries, mut warnings, left_out, is_multi_label } = list.read(options)?;
+    list.check_files(&entries)?;
+    let classes: BTreeSet<&String> = entries.iter().flat_map(|entry| &entry.labels).collect();
+    let classes: Vec<String> = classes.into_iter().cloned().collect();
+    warnings.extend(case_warnings(&classes));
+    let found: BTreeSet<Option<Part>> = entries.iter().map(|entry| entry.part).collect();
+    let parts = found.into_iter().map(|part| {
+        let entries = entries.iter().filter(|entry| entry.part == part);
+        MeasuredPart { part, images: list.source(entries, &classes, is_multi_label) }
+    });
+    let parts = parts.collect();
+    let several = if is_multi_label { " of images with any number of labels" } else { "" };
+    let what = format!("list `{}`{several}", path.display());
+    Ok(MeasuredSet::from_parts(classes, parts, &what, warnings, left_out))
+}
+
+/// The images that a list names, whether it has labels or not, relative to the current folder. A `.txt` file has a path in each line.
+///
+/// # Errors
+///
+/// [`SourceError`] if the file cannot be read as a list.
+pub fn image_files(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let list = List { path, folder: path.parent().unwrap_or(Path::new("")) };
+    let fault = |(line, fault)| list.fault(line, fault);
+    let text = text(path)?;
+    let text = text.as_str();
+    let form = Form::of(path, text);
+    let is_plain = !is_list_name(path) && matches!(form, Form::Delimited(_));
+    let names: Vec<String> = if is_plain {
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    } else {
+        paths(text, form).map_err(fault)?
+    };
+    Ok(names.iter().map(|name| list.path(name)).collect())
+}
+
+/// The cells or values that name the images.
+fn paths(text: &str, form: Form) -> Result<Vec<String>, LineFault> {
+    let place = |names: &[String]| {
+        let found = find(names, &PATH_NAMES);
+        found.ok_or_else(|| ListFault::Missing {
+            what: "path of the image",
+            names: PATH_NAMES.to_vec(),
+            found: names.to_vec(),
+        })
+    };
+    let Form::Delimited(separator) = form else {
+        return json_objects(text)?
+            .into_iter()
+            .map(|(line, object)| {
+                let (names, values): (Vec<String>, Vec<Value>) = object.into_iter().unzip();
+                let place = place(&names).map_err(|fault| (line, fault))?;
+                let path = values[place].as_str().map(str::to_owned);
+                path.ok_or_else(|| {
+                    let (key, value) = (names[place].clone(), values[place].to_string());
+                    (line, ListFault::WrongKind { key, value, expected: "a string" })
+                })
+            })
+            .collect();
+    };
+    let mut records = Records::new(text, separator).map(|record| record.map_err(|(line, fault)| (line, fault.into())));
+    let Some(header) = records.next().transpose()? else { return Ok(Vec::new()) };
+    let names: Vec<String> = header.cells.iter().map(|name| name.trim().to_owned()).collect();
+    let place = place(&names).map_err(|fault| (header.line, fault))?;
+    let path = |record: Result<Record, LineFault>| {
+        let record = record?;
+        let (found, expected) = (record.cells.len(), names.len());
+        record
+            .cells
+            .into_iter()
+            .nth(place)
+            .filter(|_| found == expected)
+            .ok_or((record.line, ListFault::Cells { found, expected }))
+    };
+    records.map(path).collect()
 }
 
 /// All labels of the images of a part.
 fn labels_of(entries: &[Entry], part: Part) -> impl Iterator<Item = &String> {
-    entries.iter().filter(move |entry| entry.part == part).flat_map(|entry| &entry.labels)
+    entries.iter().filter(move |entry| entry.part() == part).flat_map(|entry| &entry.labels)
 }
 
 /// Holds back a part of each class: whether each entry is for validation. An image whose label no image to train on would have
@@ -494,20 +673,109 @@ fn split(entries: &[Entry], options: &OpenOptions, warnings: &mut Vec<String>) -
     is_val
 }
 
+/// What a list says of the images that count.
+struct Read {
+    entries: Vec<Entry>,
+    warnings: Vec<String>,
+    left_out: LeftOut,
+    is_multi_label: bool,
+}
+
 /// The file and where its paths start.
 struct List<'a> {
     path: &'a Path,
     folder: &'a Path,
 }
 
-impl List<'_> {
+impl<'a> List<'a> {
+    fn new(path: &'a Path) -> Result<Self, SourceError> {
+        if !is_list_name(path) {
+            return Err(SourceError::NotAList { path: path.to_owned() });
+        }
+        Ok(Self { path, folder: path.parent().unwrap_or(Path::new("")) })
+    }
+
+    /// The images that the list names, each once, without those that are to be left out.
+    fn read(&self, options: &OpenOptions) -> Result<Read, SourceError> {
+        let root = self.path.display();
+        let (mut entries, implied) = entries(self.path)?;
+        if entries.is_empty() {
+            return Err(SourceError::EmptySplit { path: root.to_string() });
+        }
+        let (mut warnings, mut left_out) = (Vec::new(), LeftOut::default());
+        if let Some(name) = implied {
+            warnings.push(format!("`{root}` has no `split`, so its `{name}` is taken for that"));
+        }
+        entries.retain(|entry| {
+            // Patterns know neither `.` nor the separators of Windows.
+            let plain = plain(&entry.path);
+            let is_asked = |pattern: &String| is_meant(pattern, &entry.path) || is_meant(pattern, &plain);
+            let is_asked = options.leave_out.iter().any(is_asked);
+            if is_asked {
+                left_out.add_asked(entry.path.as_str());
+            }
+            !is_asked
+        });
+        if entries.is_empty() {
+            return Err(SourceError::ListAllLeftOut { path: self.path.to_owned() });
+        }
+        // A name in two forms of Unicode is one class, written as it is first.
+        let mut spellings: HashMap<String, String> = HashMap::new();
+        for label in entries.iter_mut().flat_map(|entry| &mut entry.labels) {
+            label.clone_from(spellings.entry(normal(label)).or_insert_with(|| label.clone()));
+        }
+        let repeated = self.drop_repeated(&mut entries)?;
+        if repeated > 0 {
+            warnings.push(format!("left out of `{root}`: {} that repeat an image", counted(repeated, "line")));
+        }
+        let is_multi_label = entries.iter().any(|entry| entry.is_multi_label);
+        Ok(Read { entries, warnings, left_out, is_multi_label })
+    }
+
+    fn source<'e>(
+        &self,
+        entries: impl Iterator<Item = &'e Entry>,
+        classes: &[String],
+        is_multi_label: bool,
+    ) -> Arc<dyn ImageSource> {
+        let images = entries.map(|entry| {
+            let labels = entry.labels.iter().filter_map(|label| classes.binary_search(label).ok());
+            (self.file(entry), labels.collect())
+        });
+        Arc::new(ListSource { images: images.collect(), is_multi_label })
+    }
+
     fn fault(&self, line: usize, fault: ListFault) -> SourceError {
         SourceError::List { path: self.path.to_owned(), line, fault: Box::new(fault) }
     }
 
-    /// The file of an entry, without needless `.` in its path.
+    /// The file of an entry, without needless `.` in its path. Where no file has the name, it may differ from the file's in what nobody sees:
+    /// a list from Windows has `\` between folders, and macOS writes accents in another form of Unicode.
     fn file(&self, entry: &Entry) -> PathBuf {
-        self.folder.join(&entry.path).components().collect()
+        self.path(&entry.path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let path = |name: &str| -> PathBuf { self.folder.join(name).components().collect() };
+        let file = path(name);
+        if name.is_ascii() && !name.contains('\\') || file.is_file() {
+            return file;
+        }
+        let others =
+            if name.contains('\\') { vec![name.to_owned(), name.replace('\\', "/")] } else { vec![name.to_owned()] };
+        let found = others.iter().find_map(|name| self.in_either_form(name));
+        found.unwrap_or_else(|| others.last().map_or(file, |name| path(name)))
+    }
+
+    /// The file with a name that is the same in its normal form, each folder on the way being written in either form.
+    fn in_either_form(&self, name: &str) -> Option<PathBuf> {
+        let mut found = self.folder.to_owned();
+        for name in Path::new(name).components() {
+            let text = name.as_os_str().to_str()?;
+            let forms = [text.to_owned(), normal(text), text.nfd().collect()];
+            found = forms.iter().map(|form| found.join(form)).find(|path| path.exists())?;
+        }
+        found.is_file().then(|| found.components().collect())
     }
 
     /// Leaves out entries that say again what another one has said, and refuses those that say otherwise. Returns how many.
@@ -523,7 +791,7 @@ impl List<'_> {
             if labels(entry) != labels(earlier) {
                 return Err(self.fault(entry.line, ListFault::OtherLabel { image, line }));
             }
-            if entry.part != earlier.part {
+            if entry.part() != earlier.part() {
                 return Err(self.fault(entry.line, ListFault::OtherSplit { image, line }));
             }
         }
@@ -549,13 +817,13 @@ impl List<'_> {
 
     /// The classes to learn; all others are refused.
     fn classes(&self, entries: &[Entry]) -> Result<Vec<String>, SourceError> {
-        if entries.iter().all(|entry| entry.part != Part::Train) {
+        if entries.iter().all(|entry| entry.part() != Part::Train) {
             return Err(SourceError::ListNoTrain { path: self.path.to_owned() });
         }
         let classes: BTreeSet<&String> = labels_of(entries, Part::Train).collect();
         for entry in entries {
             if let Some(class) = entry.labels.iter().find(|label| !classes.contains(label)) {
-                let (class, split) = (class.clone(), entry.part.to_string());
+                let (class, split) = (class.clone(), entry.part().to_string());
                 return Err(self.fault(entry.line, ListFault::UnknownClass { class, split }));
             }
         }
@@ -771,12 +1039,10 @@ mod tests {
         let csv = |list: &str| error("list.csv", list).replace("`DIR/list.csv`, ", "");
         assert_eq!(
             csv("\nimg,label\n"),
-            "line 2: there is no path of the image, called `path` or `file` or `filename` or `image`, among `img`, `label`"
+            "line 2: there is no path of the image, called `path` or `file` or `filename` or `image` or `file_name` or `filepath` or \
+             `file_path` or `image_path` or `img_path`, among `img`, `label`"
         );
-        assert_eq!(
-            csv("path;label\n"),
-            "line 1: there is no path of the image, called `path` or `file` or `filename` or `image`, among `path;label`"
-        );
+        assert_eq!(csv("path;label\n"), "`DIR/list.csv` holds no images");
         assert_eq!(
             csv("path,split\n"),
             "line 1: there is no label, called `label` or `class` or `labels`, among `path`, `split`"
@@ -797,11 +1063,11 @@ mod tests {
                 "line 3: a label is empty: name the class, or call the column `labels` if an image may have none"
             );
         }
-        for split in ["", "dev"] {
+        for split in ["", "extra"] {
             assert_eq!(
                 csv(&format!("path,label,split\n4,a,{split}\n")),
                 format!(
-                    "line 2: the split is `{split}`, but it must be `train`, `val` (or `valid`, `validation`) or `test`"
+                    "line 2: the split is `{split}`, but it must be `train`, `val` or `test`, or a usual synonym of one of these"
                 )
             );
         }
@@ -897,5 +1163,68 @@ mod tests {
         assert_eq!(open(SourceKind::List, &dir.path().join("list.txt")), refusal("DIR/list.txt"));
         assert_eq!(open(SourceKind::List, dir.path()), refusal("DIR"));
         assert_eq!(serde_json::to_value(SourceKind::List).unwrap(), SourceKind::List.to_string());
+    }
+
+    #[test]
+    fn a_column_that_holds_the_parts_is_the_split_whatever_it_is_called() {
+        for (name, list) in [
+            ("list.csv", "path,label,Usage\na/1.jpg,a,Training\na/2.jpg,b,training\n4,a,Test\n"),
+            ("list.csv", "path,SUBSET,label\na/1.jpg,train,a\na/2.jpg,train,b\n4,dev,a\n"),
+            (
+                "list.json",
+                r#"[{"path":"a/1.jpg","label":"a","Phase":"train"},{"path":"a/2.jpg","label":"b","phase":"train"},
+                    {"path":"4","label":"a","phase":"val"}]"#,
+            ),
+        ] {
+            let set = open(name, list).unwrap();
+            assert_eq!((set.train.len(), set.val.len(), set.has_own_split), (2, 1, true), "{list}");
+            assert!(set.warnings[0].contains("has no `split`, so its `"), "{:?}", set.warnings);
+        }
+        for list in [
+            "path,label,set\na/1.jpg,a,1\na/2.jpg,b,2\n4,a,2\n",
+            "path,label,set\na/1.jpg,a,train\na/2.jpg,b,train\n4,a,train\n",
+            "path,label,set,split\na/1.jpg,a,train,train\na/2.jpg,b,test,train\n4,a,val,train\n",
+        ] {
+            let set = open("list.csv", list).unwrap();
+            assert_eq!((set.train.len() + set.val.len(), set.has_own_split), (3, false), "{list}");
+        }
+        assert_eq!(
+            error("list.csv", "path,label,Usage\na/1.jpg,a,Training\na/2.jpg,b,PublicTest\n4,a,PrivateTest\n"),
+            "`DIR/list.csv`, line 3: there is no split, but `Usage` seems to be one, as it holds `Training` and `PublicTest`: call it \
+             `split` and write `train`, `val` or `test`, or give it a name such as `note` if it says something else"
+        );
+    }
+
+    #[test]
+    fn patterns_leave_out_entries_however_their_paths_are_written() {
+        let dir = folder("list.csv", "path,label\n./a/1.jpg,a\na\\2.jpg,b\n4,a\nb/ü 3.png,b\n", &IMAGES);
+        let open = |patterns: &[&str]| {
+            let leave_out = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+            let path = Some(dir.path().join("list.csv"));
+            let options = OpenOptions { path, leave_out, val_fraction: 0.0, ..OpenOptions::default() };
+            DataSet::open(&options).map(|set| set.train.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!((open(&[]), open(&["/a"]), open(&["/a/1.jpg"]), open(&["2.jpg"])), (Ok(4), Ok(2), Ok(3), Ok(3)));
+        let error = open(&["*"]).unwrap_err();
+        assert!(error.ends_with("remove the patterns that are too wide"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_found_whichever_form_of_unicode_its_name_has() {
+        let (composed, decomposed) = ("caf\u{e9}/\u{fc}.png", "cafe\u{301}/u\u{308}.png");
+        let mixed = "caf\u{e9}/u\u{308}.png";
+        for file in [composed, decomposed, mixed] {
+            for listed in [composed, decomposed, mixed] {
+                let dir = folder("list.csv", &format!("path,label\n{listed},a\n4,b\n"), &[file, "4"]);
+                let set = open_in(&dir, "list.csv").unwrap_or_else(|error| panic!("{file:?} {listed:?}: {error}"));
+                assert!((0..2).all(|index| set.images().read(index).is_ok()), "{file:?} {listed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_that_differ_in_case_are_told() {
+        let set = open("list.csv", "path,label\na/1.jpg,Cat\na/2.jpg,cat\n4,dog\n").unwrap();
+        assert!(set.warnings.iter().any(|warning| warning.contains("`Cat` and `cat` differ in case")));
     }
 }

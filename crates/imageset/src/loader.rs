@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{DecodeLimits, panic_message};
+use crate::decode::panic_message;
 use crate::random::repeated_sample_stream;
 use crate::random_erasing::Erasure;
 use crate::sampling::{EpochOrder, Sampling};
@@ -61,8 +61,6 @@ pub struct LoaderConfig {
     pub drop_last: bool,
     /// What to do with a bad image.
     pub on_corrupt: OnCorrupt,
-    /// What an image may ask for.
-    pub limits: DecodeLimits,
 }
 
 impl Default for LoaderConfig {
@@ -77,7 +75,6 @@ impl Default for LoaderConfig {
             sampling: Sampling::Shuffled,
             drop_last: false,
             on_corrupt: OnCorrupt::Error,
-            limits: DecodeLimits::default(),
         }
     }
 }
@@ -151,7 +148,7 @@ pub enum LoaderError {
         /// Name of the image.
         name: String,
         /// What is wrong with it.
-        reason: LoadError,
+        reason: Box<LoadError>,
     },
     /// Every image of the epoch is bad.
     #[error("none of the {images} images can be loaded; the first one is `{name}`: {reason}")]
@@ -200,7 +197,6 @@ struct Shared {
     shuffle: bool,
     sampling: Sampling,
     on_corrupt: OnCorrupt,
-    limits: DecodeLimits,
 }
 
 impl Loader {
@@ -234,7 +230,6 @@ impl Loader {
             shuffle: config.shuffle,
             sampling: config.sampling,
             on_corrupt: config.on_corrupt,
-            limits: config.limits,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -328,14 +323,14 @@ impl EpochPlan {
 
     /// Adds the sample of one place to a chunk, or what takes its place.
     fn sample(&self, place: usize, chunk: &mut Chunk) -> Result<(), LoaderError> {
-        let Shared { source, seed, limits, .. } = self.shared.as_ref();
+        let Shared { source, seed, .. } = self.shared.as_ref();
         let index = self.order.image(place);
-        let (image, used) = match load_image(source.as_ref(), index, limits) {
+        let (image, used) = match load_image(source.as_ref(), index) {
             Ok(image) => (image, index),
             Err(reason) => {
                 let name = source.name(index);
                 if self.shared.on_corrupt == OnCorrupt::Error {
-                    return Err(LoaderError::BadImage { name, reason });
+                    return Err(LoaderError::BadImage { name, reason: Box::new(reason) });
                 }
                 let reason = reason.to_string();
                 chunk.skipped.push((name.clone(), reason.clone()));
@@ -347,7 +342,7 @@ impl EpochPlan {
                     .map(|step| self.order.image((place + step) % len))
                     .filter(|&other| other != index)
                     .find_map(|other| {
-                        let image = load_image(source.as_ref(), other, limits).ok()?;
+                        let image = load_image(source.as_ref(), other).ok()?;
                         Some((image, other))
                     })
                     .ok_or_else(|| LoaderError::AllBad { images: self.order.num_images(), name, reason })?
@@ -692,7 +687,7 @@ mod tests {
             assert_eq!(results.len(), 3, "{workers} workers");
             assert_eq!(
                 results[2].as_ref().unwrap_err().to_string(),
-                "cannot load `made/20.png`: the content is not a JPEG, PNG, WebP, BMP or GIF image"
+                "cannot load `made/20.png`: the file is text, not an image: put the image in its place, or remove the file"
             );
         }
     }

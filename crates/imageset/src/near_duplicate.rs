@@ -19,7 +19,6 @@
 
 use std::collections::HashMap;
 
-use crate::decode::DecodeLimits;
 use crate::image::RgbImage;
 use crate::resize::resize;
 use crate::source::ImageSource;
@@ -117,13 +116,8 @@ fn difference_hash(image: &RgbImage) -> u64 {
 }
 
 /// How each image of a source looks; None for one that cannot be read or decoded.
-pub(crate) fn looks(
-    source: &dyn ImageSource,
-    limits: &DecodeLimits,
-    threads: usize,
-    progress: &dyn Fn(usize),
-) -> Vec<Option<Look>> {
-    survey(source, limits, threads, progress, |image| Some(Look::new(&image.ok()?)))
+pub(crate) fn looks(source: &dyn ImageSource, threads: usize, progress: &dyn Fn(usize)) -> Vec<Option<Look>> {
+    survey(source, threads, progress, |image| Some(Look::new(&image.ok()?)))
 }
 
 /// The groups of images that show the same picture, those of a single image left out: places in `looks` in ascending order, and
@@ -236,7 +230,7 @@ mod tests {
         JpegEncoder::new_with_quality(&mut bytes, quality)
             .encode(&image.pixels, image.width, image.height, ExtendedColorType::Rgb8)
             .unwrap();
-        decode(&bytes, &DecodeLimits::default()).unwrap()
+        decode(&bytes, &crate::decode::DecodeLimits::default()).unwrap()
     }
 
     fn brightened(image: &RgbImage, factor: f64) -> RgbImage {
@@ -328,7 +322,7 @@ mod tests {
     #[test]
     fn no_two_of_the_clothes_of_fashion_mnist_are_alike() {
         let sample = crate::sample::open().unwrap();
-        let looks = looks(sample.train.as_ref(), &DecodeLimits::default(), 0, &|_| ());
+        let looks = looks(sample.train.as_ref(), 0, &|_| ());
         assert!(groups(&looks.iter().map(Option::as_ref).collect::<Vec<_>>()).is_empty());
     }
 }

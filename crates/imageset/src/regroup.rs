@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use crate::check::{contradiction_warning, contradictions};
 use crate::decode::DecodeLimits;
 use crate::near_duplicate::{Look, groups, looks};
 use crate::source::{DataSet, EncodedImage, ImageSource, SourceError, counted, shortened};
@@ -25,17 +26,13 @@ impl DataSet {
     ///
     /// Each image is decoded once, on `threads` threads, 0 for one per processor; `progress` is called with the number of images
     /// done, of both parts together. Images that cannot be decoded stay where they are. [`warnings`](Self::warnings) says what
-    /// has moved. A data set that [came with its split](Self::has_own_split) or has more than [`MAX_REGROUPED_IMAGES`] images is
-    /// returned as it is.
+    /// has moved, and which pictures are in several classes, also where nothing is held back for validation. A data set that
+    /// [came with its split](Self::has_own_split) or has more than [`MAX_REGROUPED_IMAGES`] images is returned as it is.
     #[must_use]
-    pub fn without_duplicates_across(
-        mut self,
-        limits: &DecodeLimits,
-        threads: usize,
-        progress: &dyn Fn(usize),
-    ) -> Self {
+    pub fn without_duplicates_across(mut self, threads: usize, progress: &dyn Fn(usize)) -> Self {
         let num_images = self.train.len() + self.val.len();
-        if self.has_own_split || self.val.is_empty() || self.train.is_empty() {
+        let is_split = !self.train.is_empty() && !self.val.is_empty();
+        if self.has_own_split || num_images == 0 || !is_split && num_images > MAX_REGROUPED_IMAGES {
             return self;
         }
         if num_images > MAX_REGROUPED_IMAGES {
@@ -46,13 +43,16 @@ impl DataSet {
             return self;
         }
         let parts = [Arc::clone(&self.train), Arc::clone(&self.val)];
-        let places = |part: usize| (0..parts[part].len()).map(move |index| (part, index));
-        let all = Picked { places: places(0).chain(places(1)).collect(), parts: parts.clone() };
-        let looks = looks(&all, limits, threads, progress);
+        let all = Picked::all(parts.to_vec());
+        let looks = looks(&all, threads, progress);
         self.known_readable = looks.iter().all(Option::is_some);
         let mut split = Split::new(&all, &looks);
-        split.regroup();
+        if is_split {
+            split.regroup();
+        }
         self.warnings.extend(split.warnings(&self.classes));
+        let hashes = looks.iter().map(|look| Some(look.as_ref()?.exact));
+        self.warnings.extend(contradiction_warning(&contradictions(&all, hashes, &self.classes)));
         if split.is_val != split.was_val {
             let side = |is_val| {
                 let on_side = |was_val| {
@@ -61,7 +61,7 @@ impl DataSet {
                     places.filter(move |(_, sides)| *sides == (&was_val, &is_val)).map(|(&place, _)| place)
                 };
                 // What stays comes first, in its order.
-                Arc::new(Picked { parts: parts.clone(), places: on_side(is_val).chain(on_side(!is_val)).collect() })
+                Arc::new(Picked { parts: parts.to_vec(), places: on_side(is_val).chain(on_side(!is_val)).collect() })
             };
             (self.train, self.val) = (side(false), side(true));
         }
@@ -69,14 +69,21 @@ impl DataSet {
     }
 }
 
-/// Images of two sources, in an order of their own.
-struct Picked {
-    parts: [Arc<dyn ImageSource>; 2],
+/// Images of several sources, in an order of their own.
+pub(crate) struct Picked {
+    parts: Vec<Arc<dyn ImageSource>>,
     /// The part, and the place in it, of each image.
     places: Vec<(usize, usize)>,
 }
 
 impl Picked {
+    /// All images of the sources, one source after the other.
+    pub(crate) fn all(parts: Vec<Arc<dyn ImageSource>>) -> Self {
+        let places =
+            parts.iter().enumerate().flat_map(|(part, images)| (0..images.len()).map(move |index| (part, index)));
+        Self { places: places.collect(), parts }
+    }
+
     fn place(&self, index: usize) -> (&dyn ImageSource, usize) {
         let (part, index) = self.places[index];
         (self.parts[part].as_ref(), index)
@@ -105,6 +112,11 @@ impl ImageSource for Picked {
     fn name(&self, index: usize) -> String {
         let (part, index) = self.place(index);
         part.name(index)
+    }
+
+    fn limits(&self) -> DecodeLimits {
+        // The parts of a data set have the same limits.
+        self.parts.first().map_or_else(DecodeLimits::default, |part| part.limits())
     }
 
     fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
@@ -234,6 +246,7 @@ mod tests {
 
     use super::*;
     use crate::image::RgbImage;
+    use crate::left_out::LeftOut;
     use crate::random::{stream, unit};
     use crate::source::{ImageSource, SourceError};
 
@@ -271,13 +284,14 @@ mod tests {
             val: Arc::new(Pictures(val.to_vec())),
             description: String::new(),
             warnings: Vec::new(),
+            left_out: LeftOut::default(),
             has_own_split: false,
             known_readable: false,
         }
     }
 
     fn regrouped(set: DataSet, threads: usize) -> DataSet {
-        set.without_duplicates_across(&DecodeLimits::default(), threads, &|_| ())
+        set.without_duplicates_across(threads, &|_| ())
     }
 
     /// Picture and label of each image.
@@ -295,7 +309,7 @@ mod tests {
         let set = split(&[(1, 0), (2, 0), (2, 0), (3, 1), (u64::MAX, 1)], &[(4, 0), (5, 1), (u64::MAX, 1)]);
         let train = Arc::clone(&set.train);
         let done = Cell::new(0);
-        let set = set.without_duplicates_across(&DecodeLimits::default(), 2, &|count| done.set(count));
+        let set = set.without_duplicates_across(2, &|count| done.set(count));
         assert!(Arc::ptr_eq(&train, &set.train) && set.warnings.is_empty());
         assert!(!set.known_readable, "two images are not readable");
         assert!(regrouped(split(&[(1, 0), (2, 1)], &[(3, 0)]), 0).known_readable);
@@ -318,7 +332,8 @@ mod tests {
             set.warnings,
             [
                 "images of the same picture are kept on one side of the split: 4 images moved from validation to training, 4 from \
-              training to validation"
+              training to validation",
+                "1 picture is in more than one class, for instance `2-2` (a) and `2-5` (b): `ghostnet data check` lists all of them"
             ]
         );
         for threads in [1, 3] {
@@ -417,6 +432,15 @@ mod tests {
             let moved = pictures(set.val.as_ref());
             assert!(moved.len() == 2 && !moved.contains(&1) && !moved.contains(&2), "{moved:?}");
         }
+    }
+
+    #[test]
+    fn contradictions_are_told_where_nothing_is_held_back_too() {
+        let set = regrouped(split(&[(1, 0), (1, 1), (2, 1)], &[]), 1);
+        assert_eq!((set.train.len(), set.val.len(), set.warnings.len()), (3, 0, 1));
+        assert!(set.warnings[0].starts_with("1 picture is in more than one class"), "{:?}", set.warnings);
+        assert!(set.known_readable);
+        assert!(regrouped(split(&[(1, 0), (1, 0), (2, 1)], &[]), 1).warnings.is_empty());
     }
 
     #[test]

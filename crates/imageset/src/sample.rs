@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use crate::class_list::ClassList;
 use crate::idx::{self, IdxPair};
 use crate::source::{DataSet, OpenOptions, SourceError};
 
@@ -20,7 +21,8 @@ macro_rules! embedded {
 pub(crate) fn open() -> Result<DataSet, SourceError> {
     let train = IdxPair::read(embedded!("train-images-idx3-ubyte.gz"), embedded!("train-labels-idx1-ubyte.gz"))?;
     let val = IdxPair::read(embedded!("val-images-idx3-ubyte.gz"), embedded!("val-labels-idx1-ubyte.gz"))?;
-    let classes = idx::class_names(include_str!("../../../datasets/fashion-mnist-sample/classes.txt"));
+    let (path, names) = embedded!("classes.txt");
+    let classes = ClassList::parse(&path, names)?.into_names();
     let what = "built-in sample of Fashion-MNIST";
     idx::build(classes, &train, Some(&val), what, &OpenOptions::default())
 }

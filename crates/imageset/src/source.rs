@@ -1,16 +1,20 @@
 //! Where images come from: the trait that every source fulfils, and the door that opens them all.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::TarSource;
-use crate::decode::{DecodeError, DecodeLimits, decode};
+use crate::class_list::ClassListError;
+use crate::decode::{DecodeError, DecodeLimits, FileKind, decode};
 use crate::image::RgbImage;
+use crate::left_out::LeftOut;
 use crate::list::ListFault;
+use crate::regroup::Picked;
 use crate::{folder, idx, list, sample};
 
 /// One image as its source has it.
@@ -50,6 +54,11 @@ pub trait ImageSource: Send + Sync {
 
     /// A name for messages, usually the path of the file.
     fn name(&self, index: usize) -> String;
+
+    /// What decoding an image may ask for.
+    fn limits(&self) -> DecodeLimits {
+        DecodeLimits::default()
+    }
 
     /// The image itself.
     ///
@@ -103,12 +112,16 @@ pub struct OpenOptions {
     pub val_fraction: f64,
     /// Decides which images those are.
     pub seed: u64,
+    /// Files and folders of a folder, an archive or a list that are not taken, as patterns of `.gitignore` without `**` and `!`.
+    pub leave_out: Vec<String>,
+    /// Maximum number of pixels of an image, width times height, in place of the default of [`DecodeLimits`].
+    pub max_pixels: Option<u64>,
 }
 
 impl Default for OpenOptions {
     /// Look what it is; a tenth for validation.
     fn default() -> Self {
-        Self { kind: SourceKind::Auto, path: None, val_fraction: 0.1, seed: 0 }
+        Self { kind: SourceKind::Auto, path: None, val_fraction: 0.1, seed: 0, leave_out: Vec::new(), max_pixels: None }
     }
 }
 
@@ -125,6 +138,8 @@ pub struct DataSet {
     pub description: String,
     /// What the user may want to know, one sentence each.
     pub warnings: Vec<String>,
+    /// The files and folders that were left out.
+    pub left_out: LeftOut,
     /// Whether the two parts are those that the data set came with, rather than drawn from one.
     pub has_own_split: bool,
     /// Whether every image was decoded once and was good; false if nobody has looked.
@@ -139,6 +154,7 @@ impl fmt::Debug for DataSet {
             .field("val", &self.val.len())
             .field("description", &self.description)
             .field("warnings", &self.warnings)
+            .field("left_out", &self.left_out)
             .field("has_own_split", &self.has_own_split)
             .field("known_readable", &self.known_readable)
             .finish()
@@ -152,6 +168,13 @@ impl DataSet {
     ///
     /// [`SourceError`], with a sentence for the person who chose the path.
     pub fn open(options: &OpenOptions) -> Result<Self, SourceError> {
+        let mut data = Self::open_within_default_limits(options)?;
+        limit(&mut data.train, options);
+        limit(&mut data.val, options);
+        Ok(data)
+    }
+
+    fn open_within_default_limits(options: &OpenOptions) -> Result<Self, SourceError> {
         let fraction = options.val_fraction;
         if !(0.0..1.0).contains(&fraction) {
             return Err(SourceError::ValFraction { fraction });
@@ -162,30 +185,18 @@ impl DataSet {
                 None => sample::open(),
             };
         }
-        let path = options.path.as_deref().ok_or(SourceError::NoPath { kind: options.kind })?;
-        let metadata = match std::fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(SourceError::NotFound { path: path.to_owned() });
-            }
-            Err(error) => return Err(SourceError::read(path, error)),
-        };
-        let is_dir = metadata.is_dir();
-        match options.kind {
-            SourceKind::Folder if !is_dir => Err(SourceError::NotAFolder { path: path.to_owned() }),
-            SourceKind::Idx if !is_dir => Err(SourceError::NotAFolder { path: path.to_owned() }),
-            SourceKind::Folder => folder::open(path, options),
-            SourceKind::Idx => idx::open(path, options),
-            SourceKind::Tar => TarSource::open(path, options),
-            SourceKind::List if is_dir => Err(SourceError::NotAList { path: path.to_owned() }),
-            SourceKind::List => list::open(path, options),
-            _ if !is_dir && list::is_list_name(path) => list::open(path, options),
-            _ if !is_dir && is_tar_name(path) => TarSource::open(path, options),
-            _ if !is_dir => Err(SourceError::NotADataSet { path: path.to_owned() }),
-            _ if idx::is_idx_dir(path) => idx::open(path, options),
-            _ if TarSource::is_tar_dir(path) => TarSource::open(path, options),
-            _ => folder::open(path, options),
+        let (form, path) = Form::find(options)?;
+        match form {
+            Form::Folder => folder::open(path, options),
+            Form::Tar => TarSource::open(path, options),
+            Form::Idx => idx::open(path, options),
+            Form::List => list::open(path, options),
         }
+    }
+
+    /// The images of both parts, those to train on first.
+    pub fn images(&self) -> Arc<dyn ImageSource> {
+        Arc::new(Picked::all(vec![Arc::clone(&self.train), Arc::clone(&self.val)]))
     }
 
     /// A checksum of what a split holds: BLAKE3 of names and labels, all of them, in order, in hexadecimal.
@@ -214,10 +225,117 @@ impl DataSet {
     }
 }
 
-/// A number with its noun: `1 image`, `2 images`.
-pub(crate) fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
+/// A source whose images may be larger than by default.
+struct Limited {
+    source: Arc<dyn ImageSource>,
+    limits: DecodeLimits,
+}
+
+impl ImageSource for Limited {
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.source.label(index)
+    }
+
+    fn labels(&self, index: usize) -> Vec<usize> {
+        self.source.labels(index)
+    }
+
+    fn is_multi_label(&self) -> bool {
+        self.source.is_multi_label()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.source.name(index)
+    }
+
+    fn limits(&self) -> DecodeLimits {
+        self.limits
+    }
+
+    fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {
+        self.source.read(index)
+    }
+}
+
+/// Gives a source the limits of the options, if they name any.
+pub(crate) fn limit(source: &mut Arc<dyn ImageSource>, options: &OpenOptions) {
+    if let Some(max_pixels) = options.max_pixels {
+        let limits = DecodeLimits::with_max_pixels(max_pixels);
+        *source = Arc::new(Limited { source: Arc::clone(source), limits });
+    }
+}
+
+/// How a data set lies on the disk.
+pub(crate) enum Form {
+    Folder,
+    Tar,
+    Idx,
+    List,
+}
+
+impl Form {
+    /// What lies at the path of the options, and the path.
+    pub(crate) fn find(options: &OpenOptions) -> Result<(Self, &Path), SourceError> {
+        let path = options.path.as_deref().ok_or(SourceError::NoPath { kind: options.kind })?;
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SourceError::NotFound { path: path.to_owned() });
+            }
+            Err(error) => return Err(SourceError::read(path, error)),
+        };
+        let is_dir = metadata.is_dir();
+        let form = match options.kind {
+            SourceKind::Folder | SourceKind::Idx if !is_dir => {
+                return Err(SourceError::NotAFolder { path: path.to_owned() });
+            }
+            SourceKind::List if is_dir => return Err(SourceError::NotAList { path: path.to_owned() }),
+            SourceKind::Folder => Self::Folder,
+            SourceKind::Idx => Self::Idx,
+            SourceKind::Tar => Self::Tar,
+            SourceKind::List => Self::List,
+            _ if !is_dir && list::is_list_name(path) => Self::List,
+            _ if !is_dir && is_tar(path) => Self::Tar,
+            _ if !is_dir => return Err(SourceError::NotADataSet { path: path.to_owned(), kind: kind_of(path) }),
+            _ if idx::is_idx_dir(path) => Self::Idx,
+            _ if TarSource::is_tar_dir(path, options) => Self::Tar,
+            _ => Self::Folder,
+        };
+        Ok((form, path))
+    }
+}
+
+/// A number with its noun: `1 image`, `2 images`, `3 classes`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", plural(count as u64, noun))
+}
+
+/// What the noun of so many things ends in. Knows nouns like `image`, `class` and `batch`.
+pub fn plural(count: u64, noun: &str) -> &'static str {
+    match count {
+        1 => "",
+        _ if noun.ends_with('s') || noun.ends_with("tch") => "es",
+        _ => "s",
+    }
+}
+
+/// A number of bytes as a person reads it: `850 bytes`, `1.2 GB`.
+pub fn size(bytes: u64) -> String {
+    // Below this, the exact number is short enough.
+    const EXACT: u64 = 10_000;
+    if bytes < EXACT {
+        return counted(bytes as usize, "byte");
+    }
+    let (unit, name) = match bytes {
+        0..1_000_000 => (1e3, "kB"),
+        1_000_000..1_000_000_000 => (1e6, "MB"),
+        _ => (1e9, "GB"),
+    };
+    format!("{:.1} {name}", bytes as f64 / unit)
 }
 
 /// The first few of many names, in backticks.
@@ -239,20 +357,30 @@ fn common_folders(names: &[String]) -> usize {
     first.as_bytes()[..alike].iter().rposition(is_separator).map_or(0, |place| place + 1)
 }
 
-/// Whether a file's name says that it is a tar archive that we read.
-pub(crate) fn is_tar_name(path: &Path) -> bool {
+/// Whether a file is a tar archive that we read, by its name or its content.
+fn is_tar(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     [".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
+        || matches!(kind_of(path), FileKind::Tar | FileKind::Gzip)
 }
 
-/// Reads and decodes one image.
+/// What a file is, by its first bytes.
+fn kind_of(path: &Path) -> FileKind {
+    let mut start = Vec::new();
+    match File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start)) {
+        Ok(_) => FileKind::of(&start),
+        Err(_) => FileKind::Unknown,
+    }
+}
+
+/// Reads and decodes one image, within the source's [limits](ImageSource::limits).
 ///
 /// # Errors
 ///
 /// [`LoadError`]: the source or the decoder refused.
-pub fn load_image(source: &dyn ImageSource, index: usize, limits: &DecodeLimits) -> Result<RgbImage, LoadError> {
+pub fn load_image(source: &dyn ImageSource, index: usize) -> Result<RgbImage, LoadError> {
     match source.read(index)? {
-        EncodedImage::File(bytes) => Ok(decode(&bytes, limits)?),
+        EncodedImage::File(bytes) => Ok(decode(&bytes, &source.limits())?),
         EncodedImage::Rgb(image) => Ok(image),
     }
 }
@@ -310,12 +438,15 @@ pub enum SourceError {
     },
     /// A file that is neither an archive nor a list.
     #[error(
-        "`{path}` is a file, but neither a tar archive (`.tar`, `.tar.gz` or `.tgz`) nor a list of images (`.csv`, `.tsv`, `.json` \
-         or `.jsonl`): give such a file or a folder of class folders"
+        "`{path}` is {}, not a data set: {}give a folder of class folders, a tar archive (`.tar`, `.tar.gz` or `.tgz`), or a list of \
+         images (`.csv`, `.tsv`, `.json` or `.jsonl`)",
+        .kind.what(), if matches!(kind, FileKind::Zip | FileKind::Packed) { "unpack it, or " } else { "" }
     )]
     NotADataSet {
         /// The path given.
         path: PathBuf,
+        /// What it is.
+        kind: FileKind,
     },
     /// The system refused.
     #[error("cannot read `{path}`: {error}")]
@@ -326,7 +457,7 @@ pub enum SourceError {
         error: io::Error,
     },
     /// A single file of a size that no image has.
-    #[error("`{path}` holds {bytes} bytes, more than an image file may have ({max_bytes})")]
+    #[error("`{path}` has {}, and an image file may have at most {}", size(*bytes), size(*max_bytes))]
     FileTooLarge {
         /// The file.
         path: PathBuf,
@@ -363,9 +494,106 @@ pub enum SourceError {
         /// The folder that should hold both.
         path: String,
     },
+    /// More than one folder to train on.
+    #[error(
+        "`{path}` holds two folders to train on, `{}` and `{}`: move the images of both into one, or leave one out with \
+         `data.leave_out = [\"/{}\"]`",
+        .names[0], .names[1], .names[1]
+    )]
+    TwoTrainParts {
+        /// The folder that holds both.
+        path: String,
+        /// How they are called.
+        names: [String; 2],
+    },
+    /// Folders of which some are called like parts and others like classes.
+    #[error(
+        "`{path}` holds {parts}, which {} of a data set, beside {others}: if all of them are classes, put their \
+         images directly into them; if the others are neither classes nor parts, leave them out with \
+         `data.leave_out = [{patterns}]`; if they are parts, call them `train`, `val` and `test`",
+        if parts.contains(',') { "are named like parts" } else { "is named like a part" }
+    )]
+    CannotTellParts {
+        /// The folder that holds them.
+        path: String,
+        /// Folders that are called like parts, in backticks.
+        parts: String,
+        /// The others, in backticks.
+        others: Box<str>,
+        /// What would leave the others out.
+        patterns: Box<str>,
+    },
+    /// A part with parts in it.
+    #[error(
+        "`{path}` is a part of a data set but holds the folders {parts}, which are named like parts too: give `{path}` by itself if it is \
+         the whole data set, or move its class folders out of them"
+    )]
+    PartsInPart {
+        /// The folder or archive of the part.
+        path: String,
+        /// The parts in it, in backticks.
+        parts: String,
+    },
+    /// Two names that look the same.
+    #[error(
+        "`{path}` holds two classes that are both called `{class}`, written in two Unicode forms, `{}` and `{}`: move the images of \
+         both into one folder",
+        .names[0], .names[1]
+    )]
+    AlikeClasses {
+        /// The folder of class folders.
+        path: String,
+        /// How both look.
+        class: Box<str>,
+        /// Their characters, escaped.
+        names: [String; 2],
+    },
+    /// The parts lie inside of the classes.
+    #[error(
+        "each class folder in `{path}` holds the folders {parts}: swap the two levels, so that the class folders are inside the \
+         folders of the parts"
+    )]
+    PartsInClasses {
+        /// The folder of class folders.
+        path: String,
+        /// The parts, in backticks.
+        parts: String,
+    },
+    /// Numbered folders that hold the same folders.
+    #[error(
+        "`{path}` holds {folders}, and each of these holds the same folders {classes}: if the latter are the classes, call the \
+         former `train`, `val` and `test`, or merge them"
+    )]
+    Folds {
+        /// The folder that holds them.
+        path: String,
+        /// The numbered folders, in backticks.
+        folders: String,
+        /// What each of them holds, in backticks.
+        classes: String,
+    },
+    /// Many pictures could not be taken.
+    #[error(
+        "{lost} of the {pictures} pictures in `{path}` would be left out: {what}; the first is `{first}`. Fix them, or leave them \
+         out with `data.leave_out = [{patterns}]`"
+    )]
+    TooMuchLeftOut {
+        /// The data set.
+        path: String,
+        /// Pictures, taken or not.
+        pictures: usize,
+        /// Those that were not taken.
+        lost: usize,
+        /// Why, with numbers.
+        what: Box<str>,
+        /// The first of them.
+        first: Box<str>,
+        /// What asks for it.
+        patterns: Box<str>,
+    },
     /// A class without images.
     #[error(
-        "the class folder `{path}` holds no images ({}): add images (jpg, jpeg, png, webp, bmp or gif) or remove the folder",
+        "the class folder `{path}` holds no images ({}): add images (jpg, png, webp, bmp or gif) or remove the folder",
         counted(*ignored, "other file")
     )]
     EmptyClass {
@@ -386,12 +614,17 @@ pub enum SourceError {
         class: String,
     },
     /// Validation knows a class that training does not.
-    #[error("`{path}` is a class of the validation images, but there is no such class to train on in `{train}`")]
+    #[error(
+        "`{path}` is a class of the validation images, but there is no such class to train on in `{train}`{}",
+        .twin.as_ref().map_or_else(String::new, |twin| format!(", which calls it `{twin}`: rename one of the two folders"))
+    )]
     UnknownClass {
         /// The class folder in the validation part.
         path: String,
         /// The training part.
         train: String,
+        /// A class to train on whose name differs in case alone.
+        twin: Option<String>,
     },
     /// A part of the split has no images.
     #[error("`{path}` holds no images")]
@@ -412,12 +645,29 @@ pub enum SourceError {
         reason: String,
     },
     /// A compressed file that unpacks to too much.
-    #[error("`{path}` unpacks to more than {max_bytes} bytes: unpack it and give the result")]
+    #[error("`{path}` unpacks to more than {}: unpack it and give the result", size(*max_bytes))]
     UnpacksTooLarge {
         /// The compressed file.
         path: PathBuf,
         /// The limit.
         max_bytes: u64,
+    },
+
+    /// Archives that belong to no part.
+    #[error(
+        "`{path}` holds {parts}, which {} of a data set, beside {others}: if the archives belong together, join those of each part, as in \
+         `cat train-*.tar > train.tar`, and move the pieces away; otherwise leave them out with `data.leave_out = [{patterns}]`",
+        if parts.contains(',') { "are named like parts" } else { "is named like a part" }
+    )]
+    OtherArchives {
+        /// The directory.
+        path: String,
+        /// Archives that are called like parts, in backticks.
+        parts: String,
+        /// The others, in backticks.
+        others: Box<str>,
+        /// What would leave the others out.
+        patterns: Box<str>,
     },
 
     // IDX files.
@@ -488,6 +738,9 @@ pub enum SourceError {
         /// The first such line.
         line: usize,
     },
+    /// A file of class names.
+    #[error(transparent)]
+    ClassNames(#[from] ClassListError),
     /// A line that cannot be right.
     #[error("`{path}`, line {line}: {fault}")]
     List {
@@ -513,6 +766,14 @@ pub enum SourceError {
         images: usize,
         /// Line and file of the first ones.
         first: Vec<String>,
+    },
+    /// Nothing is left to read.
+    #[error(
+        "`{path}` names no images but those that `data.leave_out` leaves out: remove the patterns that are too wide"
+    )]
+    ListAllLeftOut {
+        /// The list.
+        path: PathBuf,
     },
     /// Images to measure on only.
     #[error(

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::decode::DecodeLimits;
 use crate::image::RgbImage;
 use crate::source::ImageSource;
 use crate::survey::{class_counts, survey};
@@ -67,8 +66,8 @@ impl Sums {
 ///
 /// `threads` of 0 means one per processor; `progress` is called with the number of images done. The result does not depend on
 /// the number of threads.
-pub fn stats(source: &dyn ImageSource, limits: &DecodeLimits, threads: usize, progress: &dyn Fn(usize)) -> ImageStats {
-    let looked = survey(source, limits, threads, progress, |image| image.ok().as_ref().map(Sums::of));
+pub fn stats(source: &dyn ImageSource, threads: usize, progress: &dyn Fn(usize)) -> ImageStats {
+    let looked = survey(source, threads, progress, |image| image.ok().as_ref().map(Sums::of));
     let num_images = looked.len();
     let good: Vec<Sums> = looked.into_iter().flatten().collect();
     let pixels: u64 = good.iter().map(|sums| u64::from(sums.width) * u64::from(sums.height)).sum();
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     fn numbers_are_over_all_pixels_of_the_good_images() {
-        let stats = stats(&Three, &DecodeLimits::default(), 2, &|_| ());
+        let stats = stats(&Three, 2, &|_| ());
         assert_eq!((stats.num_images, stats.num_corrupt, stats.num_gray), (3, 1, 1));
         assert_eq!((stats.mean, stats.std), ([0.5, 0.0, 0.0], [0.5, 0.0, 0.0]));
         assert_eq!(stats.width, Spread { min: 2, median: 2, max: 8 });
@@ -145,7 +144,7 @@ mod tests {
     fn the_sample_has_its_known_mean_and_spread() {
         let options = OpenOptions { kind: SourceKind::FashionMnistSample, ..OpenOptions::default() };
         let sample = DataSet::open(&options).unwrap();
-        let stats = stats(sample.train.as_ref(), &DecodeLimits::default(), 0, &|_| ());
+        let stats = stats(sample.train.as_ref(), 0, &|_| ());
         assert!((stats.mean[0] - 0.2863).abs() < 1e-4 && (stats.std[2] - 0.3539).abs() < 1e-4, "{stats:?}");
         assert_eq!((stats.num_gray, stats.class_counts), (3000, vec![300; 10]));
     }

@@ -7,7 +7,6 @@ use std::thread;
 
 use crossbeam_channel::unbounded;
 
-use crate::decode::DecodeLimits;
 use crate::image::RgbImage;
 use crate::source::{ImageSource, LoadError, load_image};
 
@@ -15,7 +14,6 @@ use crate::source::{ImageSource, LoadError, load_image};
 /// on the calling thread with the number of images done.
 pub(crate) fn survey<T: Send>(
     source: &dyn ImageSource,
-    limits: &DecodeLimits,
     threads: usize,
     progress: &dyn Fn(usize),
     look: impl Fn(Result<RgbImage, LoadError>) -> T + Sync,
@@ -37,7 +35,7 @@ pub(crate) fn survey<T: Send>(
                     if index >= source.len() {
                         break;
                     }
-                    let value = look(load_image(source, index, limits));
+                    let value = look(load_image(source, index));
                     if sender.send((index, value)).is_err() {
                         break;
                     }
