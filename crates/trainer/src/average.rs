@@ -6,14 +6,18 @@ use anyhow::{Context, bail};
 use burn::tensor::{DType, TensorData};
 use ghostnet::NamedTensor;
 
+use crate::import::Hints;
+use crate::model_source::{FoundModel, OpenedModel};
 use crate::weights::{ModelCard, ModelFile};
 
-/// Averages model files, each alike, in the order of their training: what is no weight, and the card, is the last one's.
+/// Averages model files of the same network, in the order of their training. Everything but the weights, the card included, is taken from
+/// the last file. Files of other programs are read with `hints`; the notes are those on the last file.
 ///
 /// Running statistics of norms are averaged too, as timm's `avg_checkpoints.py` does.
-pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
+pub fn average(paths: &[PathBuf], hints: &Hints) -> anyhow::Result<OpenedModel> {
     let Some((last_path, others)) = paths.split_last() else { bail!("there is nothing to average") };
-    let last = ModelFile::read(last_path)?;
+    let OpenedModel { file: last, path: found_path, notes, absent } =
+        FoundModel::read(last_path)?.open(hints.clone())?;
     let card = last.card.clone();
     if card.folded {
         bail!(
@@ -30,9 +34,9 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
         })
         .collect();
     for path in others {
-        let file = ModelFile::read(path)?;
+        let file = FoundModel::read(path)?.open(hints.clone())?.file;
         let traits = |card: &ModelCard| {
-            (card.config(), card.classes.clone(), card.normalization, card.independent_classes, card.folded)
+            (card.config(), card.classes.clone(), card.normalization, card.is_sigmoid(), card.folded)
         };
         let is_alike = traits(&file.card) == traits(&card);
         if !is_alike {
@@ -40,9 +44,9 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
         }
         let tensors = file.into_tensors();
         for (name, _, sum) in &mut sums {
+            let Some(sum) = sum else { continue };
             let tensor = tensors.iter().find(|tensor| tensor.name == *name);
             let tensor = tensor.with_context(|| format!("`{}` has no tensor `{name}`", path.display()))?;
-            let Some(sum) = sum else { continue };
             if tensor.data.num_elements() != sum.len() {
                 bail!("tensor `{name}` of `{}` has another size than that of the last one", path.display());
             }
@@ -57,5 +61,6 @@ pub fn average(paths: &[PathBuf]) -> anyhow::Result<ModelFile> {
             NamedTensor { name, data: TensorData::new(mean, data.shape().clone()) }
         }
     });
-    Ok(ModelFile::new(last_path, card, tensors.collect()))
+    let file = ModelFile::new(last_path, card, tensors.collect());
+    Ok(OpenedModel { file, path: found_path, notes, absent })
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::{Device, Tensor};
+use foreign_weights::listed;
 use ghostnet::FoldedGhostNet;
 
 use crate::batch::Normalization;
-use crate::import::Hints;
+use crate::import::{Hints, SeveralNetworks};
 use crate::model_source::{FoundModel, OpenedModel};
 use crate::weights::{ModelCard, ModelFile};
 
@@ -18,16 +19,25 @@ pub struct Teacher {
     pub path: PathBuf,
     /// BLAKE3 of the file.
     pub fingerprint: String,
+    /// Notes on weights of another program.
+    pub notes: Vec<String>,
     file: ModelFile,
 }
 
 impl Teacher {
-    /// Reads the network that a path stands for; it must know the classes of the data, in their order.
-    pub fn read(path: &Path, classes: &[String]) -> anyhow::Result<Self> {
+    /// Reads the network that a path stands for; it must know the classes of the data, in their order. `key` chooses among several in a
+    /// file.
+    pub fn read(path: &Path, key: Option<&str>, classes: &[String]) -> anyhow::Result<Self> {
         let found = FoundModel::read(path).context("cannot learn from the teacher")?;
         let fingerprint = found.fingerprint();
         // The classes of weights of another program are numbered, and never those of the data.
-        let OpenedModel { file, path, .. } = found.open(Hints::default()).context("cannot learn from the teacher")?;
+        let hints = Hints { key: key.map(str::to_string), ..Hints::default() };
+        let OpenedModel { file, path, notes, .. } = found.open(hints).map_err(|error| {
+            let several = error.downcast_ref::<SeveralNetworks>().map(|several| listed(&several.keys));
+            // `--key` chooses among the weights to start from, not among those of the teacher.
+            let hint = several.map(|keys| format!("\n\nhint: name one with `--set distill.key=KEY`: {keys}"));
+            error.context(format!("cannot learn from the teacher{}", hint.unwrap_or_default()))
+        })?;
         if file.card.classes != classes {
             let known = &file.card.classes;
             let differs = classes.iter().zip(known).find(|(class, known)| class != known);
@@ -42,7 +52,7 @@ impl Teacher {
                 path.display()
             );
         }
-        if file.card.independent_classes {
+        if file.card.is_sigmoid() {
             bail!(
                 "the teacher in `{}` was trained with each class a question of its own, and is learned from where classes are \
                  alternatives\n\n\
@@ -50,7 +60,7 @@ impl Teacher {
                 path.display()
             );
         }
-        Ok(Self { path, fingerprint, file })
+        Ok(Self { path, fingerprint, notes, file })
     }
 
     /// What the file says of itself.

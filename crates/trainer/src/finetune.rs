@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ghostnet::{GhostNet, GhostNetConfig, NamedTensor};
+use imageset::source::counted;
 
-use crate::import::Hints;
 use crate::model_source::{FoundModel, OpenedModel};
 use crate::recipe::MOST_FROZEN_STAGES;
 
@@ -20,19 +20,24 @@ pub struct Pretrained {
     tensors: Vec<NamedTensor>,
     /// Whether the classifier starts from random weights, because the classes are others.
     pub replaces_classifier: bool,
-    /// How many classes the weights knew.
+    /// How many classes the weights knew; 0 if they come without a classifier.
     pub num_classes: usize,
+    /// Names of tensors of the head that the weights lack, which start from random ones.
+    absent: Vec<String>,
+    /// Notes on weights of another program.
+    pub notes: Vec<String>,
     /// BLAKE3 of the file.
     pub fingerprint: String,
 }
 
 impl Pretrained {
-    /// Reads the weights that a path stands for, to go into the network `model` for `classes`.
-    pub fn read(path: &Path, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Self> {
+    /// Reads the weights that a path stands for, to go into the network `model` for `classes`; `key` chooses among several in a file.
+    pub fn read(path: &Path, key: Option<&str>, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Self> {
         let found = FoundModel::read(path).context("cannot start from the weights")?;
         let fingerprint = found.fingerprint();
-        // The classifier of weights of another program is replaced, so the names of its classes do not matter.
-        let OpenedModel { file, path, .. } = found.open(Hints::default()).context("cannot start from the weights")?;
+        // The classifier of weights of another program is replaced, so the names of its classes do not matter, nor whether there is one.
+        let OpenedModel { file, path, notes, absent } =
+            found.open_trunk(key.map(str::to_string)).context("cannot start from the weights")?;
         if file.card.folded {
             bail!(
                 "the weights in `{}` are for inference alone: their batch norms are folded into the convolutions\n\n\
@@ -66,15 +71,17 @@ impl Pretrained {
             );
         }
         let (replaces_classifier, num_classes) = (card.classes != classes, card.classes.len());
-        Ok(Self { path, tensors: file.into_tensors(), replaces_classifier, num_classes, fingerprint })
+        Ok(Self { path, tensors: file.into_tensors(), replaces_classifier, num_classes, absent, notes, fingerprint })
     }
 
     /// Puts the weights into a network fresh from its initialisation.
     pub fn load(&self, fresh: GhostNet) -> anyhow::Result<GhostNet> {
-        let is_taken = |tensor: &NamedTensor| !self.replaces_classifier || !tensor.name.starts_with(CLASSIFIER);
-        let mut tensors: Vec<NamedTensor> = self.tensors.iter().filter(|tensor| is_taken(tensor)).cloned().collect();
-        if self.replaces_classifier {
-            tensors.extend(fresh.state(0).into_iter().filter(|tensor| tensor.name.starts_with(CLASSIFIER)));
+        let is_fresh = |tensor: &NamedTensor| {
+            self.replaces_classifier && tensor.name.starts_with(CLASSIFIER) || self.absent.contains(&tensor.name)
+        };
+        let mut tensors: Vec<NamedTensor> = self.tensors.iter().filter(|tensor| !is_fresh(tensor)).cloned().collect();
+        if self.replaces_classifier || !self.absent.is_empty() {
+            tensors.extend(fresh.state(0).into_iter().filter(is_fresh));
         }
         fresh.load_state(tensors).with_context(|| format!("cannot start from the weights in `{}`", self.path.display()))
     }
@@ -86,10 +93,26 @@ impl Pretrained {
 
     /// In one line, what is taken over.
     pub fn summary(&self) -> String {
-        let what = if self.replaces_classifier {
-            format!("all but the classifier, which was for {} classes of other names and starts anew", self.num_classes)
-        } else {
-            "all, the classifier included: the classes are the same".to_string()
+        let lacks_hidden_layer = self.absent.iter().any(|name| !name.starts_with(CLASSIFIER));
+        let what = match (self.replaces_classifier, self.num_classes) {
+            (true, 0) if lacks_hidden_layer => {
+                "all of them; they come without a head, which starts from random values".to_string()
+            }
+            (true, 0) => "all of them; they come without a classifier, which starts from random values".to_string(),
+            (true, classes) if lacks_hidden_layer => format!(
+                "all but the head, which starts from random values: there was no hidden layer, and the classifier was for {} of other \
+                 names",
+                counted(classes, "class")
+            ),
+            (true, classes) => {
+                let classes = counted(classes, "class");
+                format!("all but the classifier, which was for {classes} of other names and starts from random values")
+            }
+            (false, _) if lacks_hidden_layer => {
+                "all but the hidden layer of the head, which starts from random values; the classes are the same"
+                    .to_string()
+            }
+            (false, _) => "all, the classifier included: the classes are the same".to_string(),
         };
         format!("`{}`: {what}", self.path.display())
     }

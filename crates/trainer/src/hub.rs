@@ -122,7 +122,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`HubError::File`] if it is there and cannot be had, [`HubError::Config`] if it cannot be meant.
+    /// [`HubError::File`] if it is there and cannot be had, [`HubError::Config`] if it is not a JSON object. An invalid value in it is
+    /// `None` and is listed in [`PretrainedConfig::unread`].
     pub fn config(&self, repository: &Repository) -> Result<Option<PretrainedConfig>, HubError> {
         let file = match self.fetch(repository, CONFIG, MAX_CONFIG_BYTES, &mut |_| {}) {
             // Nor is it known without a connection, if the cache has none.

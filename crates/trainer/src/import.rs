@@ -1,22 +1,35 @@
-//! Weights of other programs as model files of this one: which network they are of is found from their names and shapes, and every
-//! tensor is checked.
+//! Weights of other programs as model files of this one: which network they are of is found from their names and shapes, wherever in the
+//! file it is, and every tensor of it is checked.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use foreign_weights::ForeignWeights;
+use foreign_weights::{ForeignTensor, ForeignWeights, listed, shown};
 use ghostnet::{Architecture, GhostNetConfig, NamedTensor, StateError, Variant};
+use imageset::name::normal;
+use imageset::source::counted;
 use imageset::{Interpolation, Pipeline, Transform};
 
 use crate::batch::Normalization;
 use crate::fold::unfold;
 use crate::weights::{ModelCard, ModelFile};
 
+mod description;
+mod head;
 mod naming;
+mod other_network;
 mod partial;
+mod stem;
+mod trunk;
 
+pub use description::Description;
+pub use trunk::SeveralNetworks;
+
+use head::{Filled, Head};
 use naming::Naming;
+use trunk::{Found, Trunk};
 
 /// What a file of weights does not say.
 #[derive(Debug, Clone, Default)]
@@ -37,22 +50,6 @@ impl Hints {
         let Self { key, classes, preparation, partial } = self;
         key.is_none() && classes.is_none() && *preparation == Preparation::default() && !partial
     }
-
-    /// What is not said here, as `other` says it.
-    pub fn or(self, other: Self) -> Self {
-        let (ours, theirs) = (self.preparation, other.preparation);
-        Self {
-            key: self.key.or(other.key),
-            classes: self.classes.or(other.classes),
-            preparation: Preparation {
-                image_size: ours.image_size.or(theirs.image_size),
-                interpolation: ours.interpolation.or(theirs.interpolation),
-                crop_pct: ours.crop_pct.or(theirs.crop_pct),
-                normalization: ours.normalization.or(theirs.normalization),
-            },
-            partial: self.partial || other.partial,
-        }
-    }
 }
 
 /// How images are prepared for a network, as far as it is known; the rest is as its authors have it.
@@ -68,12 +65,36 @@ pub struct Preparation {
     pub normalization: Option<Normalization>,
 }
 
+impl Preparation {
+    /// Fills in what is not said here from a description.
+    fn or(self, other: Option<&Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self {
+            image_size: self.image_size.or(other.image_size),
+            interpolation: self.interpolation.or(other.interpolation),
+            crop_pct: self.crop_pct.or(other.crop_pct),
+            normalization: self.normalization.or(other.normalization),
+        }
+    }
+}
+
+/// How much of a network is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The whole network, to classify images.
+    Whole,
+    /// What is in front of the classifier, to start another network from; the rest is taken if it is there.
+    Trunk,
+}
+
 /// A network from elsewhere.
 #[derive(Debug, Clone)]
 pub struct Imported {
-    /// As if it had been written here; classes without names are numbered.
+    /// The network as a model file of this program; classes without names are numbered. Without a classifier it has no classes.
     pub model: ModelFile,
-    /// Sentences on what the file was and what was made of it.
+    /// Names of tensors of the head that the file does not have. There are none if the whole network was needed.
+    pub absent: Vec<String>,
+    /// Notes on what the file was and how it was converted.
     pub notes: Vec<String>,
 }
 
@@ -82,22 +103,65 @@ fn widths() -> impl Iterator<Item = f64> {
     [0.5, 1.0, 1.3, 1.6].into_iter().chain((2..=60).map(|twentieth| f64::from(twentieth) / 20.0))
 }
 
-/// Reads the bytes of a file; `path` is for messages.
-pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Imported> {
-    let weights = ForeignWeights::parse(path, bytes, hints.key.as_deref())?;
-    let mut notes = weights.notes.clone();
-    if let [first, others @ ..] = weights.not_finite.as_slice() {
+/// The tensors of a file, divided into the network and the rest.
+struct Parts {
+    /// The tensors of the network, by timm's names.
+    network: Vec<NamedTensor>,
+    head: Head,
+    /// The other tensors, by their names in the file.
+    beside: Vec<ForeignTensor>,
+    naming: &'static Naming,
+}
+
+/// Finds the network among the tensors of a file, and its classifier, and brings both under timm's names.
+fn part(path: &Path, weights: ForeignWeights, trunk: Option<Trunk>) -> anyhow::Result<Parts> {
+    let ForeignWeights { tensors, not_finite, .. } = weights;
+    // Where no network is found, all tensors are taken as one, so that the error can name what is missing.
+    let prefix = trunk.as_ref().map_or("", |trunk| trunk.prefix.as_str()).to_string();
+    let naming = trunk.as_ref().map_or(Naming::TIMM, |trunk| trunk.naming);
+    let (mut inside, mut beside) = match &trunk {
+        Some(trunk) => trunk.part(tensors),
+        None => (tensors, Vec::new()),
+    };
+    let head = match trunk {
+        Some(_) => head::find(naming, &prefix, &mut inside, &mut beside),
+        None => Head::Own,
+    };
+    // The tensors beside the network are not used, so they may hold any values.
+    let damaged: Vec<&String> = {
+        let names_beside: HashSet<&str> = beside.iter().map(|tensor| tensor.name.as_str()).collect();
+        not_finite.iter().filter(|name| !names_beside.contains(name.as_str())).collect()
+    };
+    if let [first, others @ ..] = damaged.as_slice() {
         bail!(
-            "`{}` is damaged: values that are not finite are in tensor `{first}` and {} more",
+            "`{}` is damaged: tensor {} and {} more hold values that are not finite",
             path.display(),
+            shown(first),
             others.len()
         );
     }
-    let naming = Naming::of(&weights.tensors);
-    let first: Vec<String> = weights.tensors.iter().take(5).map(|tensor| format!("`{}`", tensor.name)).collect();
-    let tensors = naming.translate(weights.tensors).with_context(|| format!("`{}` is damaged", path.display()))?;
-    let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape());
-    let layers = ["conv_stem.weight", "conv_head.weight", "classifier.weight"];
+    let network = naming.translate(inside).with_context(|| format!("`{}` is damaged", path.display()))?;
+    Ok(Parts { network, head, beside, naming })
+}
+
+/// Reads the bytes of a file; `path` is for messages. What `hints` leave open is taken from a description, if there is one.
+pub fn import(
+    path: &Path,
+    bytes: &[u8],
+    hints: Hints,
+    description: Option<&Description>,
+    need: Need,
+) -> anyhow::Result<Imported> {
+    let Found { weights, trunk } = trunk::read(path, bytes, hints.key.as_deref())?;
+    let mut notes = weights.notes.clone();
+    let file_names: Vec<String> = weights.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+    let prefix = trunk.as_ref().map_or("", |trunk| trunk.prefix.as_str());
+    if !prefix.is_empty() {
+        notes.push(format!("the network consists of the tensors with names that begin with {}", shown(prefix)));
+    }
+    let has_trunk = trunk.is_some();
+    let Parts { network: mut tensors, head, beside, naming } = part(path, weights, trunk)?;
+    notes.extend(stem::adapt(path, &mut tensors)?);
     let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
     // The norms behind its merged branches are gone.
     let is_deployed_v3 = has(".short_conv.") && has(".primary_conv.0.bias");
@@ -109,33 +173,62 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
         (false, true) => Variant::GhostnetV2,
         (false, false) => Variant::Ghostnet,
     };
-    if hints.partial {
-        return partial::import(path, tensors, variant, hints, notes);
+    if let Head::Renamed(layer) = &head {
+        notes.push(format!("its classifier is called {}", shown(layer)));
     }
-    let [Some(stem), Some(head), Some(classifier)] = layers.map(shape) else {
-        let [stem, head, classifier] = layers.map(|layer| naming.theirs(layer));
-        bail!(
-            "`{}` is no GhostNet: of `{stem}`, `{head}` and `{classifier}` not all are there; its first tensors are {}",
-            path.display(),
-            first.join(", ")
-        );
+    let hints =
+        Hints { preparation: hints.preparation.or(description.map(|description| &description.preparation)), ..hints };
+    let beside: Vec<String> = beside.into_iter().map(|tensor| tensor.name).collect();
+    if hints.partial {
+        return partial::import(path, tensors, beside, variant, hints, description, notes);
+    }
+    if !beside.is_empty() {
+        notes.push(format!("the file also holds other tensors, which were left out: {}", listed(&beside)));
+    }
+    if has_trunk && need == Need::Whole {
+        refuse_other_heads(path, &head)?;
+    }
+    let shape = |tensors: &[NamedTensor], name: &str| {
+        tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.data.shape().to_vec())
     };
-    refuse_other_shortcuts(path, shape(SHORTCUT).map(|shape| &shape[..]))?;
+    let first = |name: &str| shape(&tensors, name).and_then(|shape| shape.first().copied());
+    let last_channels = first("blocks.9.0.conv.weight");
+    let variant = match variant {
+        Variant::Ghostnet if shape(&tensors, "conv_head.weight").is_some() => {
+            first_variant(path, naming, |name| shape(&tensors, name))?
+        }
+        Variant::Ghostnet => headless_variant(first("conv_stem.weight"), last_channels, first(SQUEEZE)),
+        other => other,
+    };
+    let is_built = |channels: usize| {
+        widths().any(|width| {
+            let config = GhostNetConfig::new(1).with_variant(variant).with_width(width);
+            Architecture::new(&config).last_channels == channels
+        })
+    };
+    let Filled { absent, replaced } = match last_channels.filter(|channels| is_built(*channels)) {
+        Some(last_channels) if has_trunk && need == Need::Trunk => head::fill(variant, last_channels, &mut tensors),
+        _ => Filled::default(),
+    };
+    if !replaced.is_empty() {
+        notes.push(format!("layers of its head have other shapes here and were left out: {}", listed(&replaced)));
+    }
+    let layers = ["conv_stem.weight", "conv_head.weight", "classifier.weight"];
+    let [Some(stem), Some(head), Some(classifier)] = layers.map(|layer| shape(&tensors, layer)) else {
+        return Err(no_ghostnet(path, &layers.map(|layer| naming.theirs(layer)), &file_names));
+    };
+    refuse_other_shortcuts(path, shape(&tensors, SHORTCUT).as_deref())?;
     let num_classes = classifier.first().copied().unwrap_or(0);
     if num_classes == 0 {
         bail!("`{}` is for no classes: the shape of `classifier.weight` is {:?}", path.display(), &classifier[..]);
     }
-    let variant = match variant {
-        Variant::Ghostnet => first_variant(path, naming, shape)?,
-        other => other,
-    };
     let config = |variant, width| GhostNetConfig::new(num_classes).with_variant(variant).with_width(width);
     let fits = |width: &f64| {
         let architecture = Architecture::new(&config(variant, *width));
         stem.first() == Some(&architecture.stem_channels) && head.get(1) == Some(&architecture.last_channels)
     };
     let candidates: Vec<f64> = widths().filter(fits).collect();
-    if let Some([squeezed, ..]) = shape(SQUEEZE).map(|shape| &shape[..]) {
+    if let Some([squeezed, ..]) = shape(&tensors, SQUEEZE).as_deref() {
         let takes = |variant| candidates.iter().any(|&width| first_squeeze(&config(variant, width)) == Some(*squeezed));
         refuse_mixtures(path, variant, *squeezed, takes)?;
     }
@@ -153,6 +246,7 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
                 naming.program
             ),
         })?;
+    let tensors: Vec<NamedTensor> = tensors.into_iter().filter(|tensor| !absent.contains(&tensor.name)).collect();
     if !naming.is_timm() {
         notes.push(format!("its names are those of {}, and were changed to ours", naming.program));
     }
@@ -168,35 +262,134 @@ pub fn import(path: &Path, bytes: &[u8], hints: Hints) -> anyhow::Result<Importe
         Variant::GhostnetV2 => format!("GhostNetV2 {width}x (arXiv:2211.12905), {}", key(variant)),
         Variant::GhostnetV3 => format!("GhostNetV3 {width}x as it is trained (arXiv:2404.11202), {}", key(variant)),
     };
-    notes.push(format!("it is {what} for {num_classes} classes, and every tensor is there"));
-    let classes = class_names(path, hints.classes, num_classes, &mut notes)?;
+    let is_absent = |layer: &str| absent.iter().any(|name| name == layer);
+    let classes = if is_absent(layers[2]) {
+        let lacks = if is_absent(layers[1]) { "head" } else { "classifier" };
+        notes.push(format!("it is {what} without a {lacks}, and every other tensor is there"));
+        Vec::new()
+    } else if is_absent(layers[1]) {
+        notes.push(format!("it is {what} without the hidden layer of its head, and every other tensor is there"));
+        class_names(path, hints.classes, description, num_classes, &mut notes)?
+    } else {
+        notes.push(format!("it is {what} for {}, and every tensor is there", counted(num_classes, "class")));
+        class_names(path, hints.classes, description, num_classes, &mut notes)?
+    };
     let model = ModelFile::new(path, card(variant, width, classes, hints.preparation)?, tensors);
-    Ok(Imported { model, notes })
+    notes.extend(description.into_iter().flat_map(|description| description.notes.iter().cloned()));
+    Ok(Imported { model, absent, notes })
 }
 
-/// The names that are given, or numbers.
+/// Refuses a network that has no classifier to compute with.
+fn refuse_other_heads(path: &Path, head: &Head) -> anyhow::Result<()> {
+    let what = match head {
+        Head::Own | Head::Renamed(_) => return Ok(()),
+        Head::Absent => "without a classifier".to_string(),
+        Head::Other(modules) => {
+            format!("with a head other than a single dense layer, which is not supported: {}", listed(modules))
+        }
+        Head::Several(layers) => {
+            format!(
+                "with several layers that may be its classifier, so it is not clear which one is: {}",
+                listed(layers)
+            )
+        }
+    };
+    let path = path.display();
+    bail!(
+        "`{path}` holds a GhostNet {what}\n\n\
+         hint: `ghostnet train --weights {path}` needs no classifier; `ghostnet import --partial` gives it a random one"
+    )
+}
+
+/// The error for a file without a GhostNet, which names the network that it is most likely of.
+fn no_ghostnet(path: &Path, layers: &[String; 3], names: &[String]) -> anyhow::Error {
+    let [stem, head, classifier] = layers;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let first: Vec<String> = names.iter().take(5).map(|name| shown(name)).collect();
+    let likely = match other_network::likely(&names) {
+        Some(network) => format!(", but most likely {network}, judging by its tensor names"),
+        None => String::new(),
+    };
+    anyhow::anyhow!(
+        "`{}` is not a GhostNet{likely}: it lacks one or more of `{stem}`, `{head}` and `{classifier}`; its first tensors are {}",
+        path.display(),
+        first.join(", ")
+    )
+}
+
+/// The names that are given, or those of a description, or numbers.
 fn class_names(
     path: &Path,
     given: Option<Vec<String>>,
+    description: Option<&Description>,
     num_classes: usize,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<String>> {
-    match given {
-        Some(classes) if classes.len() != num_classes => {
+    if num_classes == 1 {
+        notes.push(ONE_OUTPUT.to_string());
+    }
+    let described = description.and_then(|description| Some((description, description.classes.clone()?)));
+    if let Some((description, classes)) = &described
+        && given.is_none()
+        && let Some(fault) = fault_of_names(classes)
+    {
+        notes.push(format!("`{}` {fault}, so its classes are numbered from 0", description.path().display()));
+        return Ok(numbered(num_classes));
+    }
+    match (given, described) {
+        (Some(classes), _) if classes.len() != num_classes => {
             bail!(
-                "{} class names are given, in `--classes` or in a `config.json` beside the file, and the network in `{}` has \
-                 {num_classes} classes",
-                classes.len(),
-                path.display()
+                "{} given in `--classes`, but the network in `{}` has {}",
+                if classes.len() == 1 {
+                    "one class name is".to_string()
+                } else {
+                    format!("{} class names are", classes.len())
+                },
+                path.display(),
+                counted(num_classes, "class")
             )
         }
-        Some(classes) => Ok(classes),
-        None => {
-            notes.push("it does not say what its classes are called, so they are numbered from 0".to_string());
-            Ok((0..num_classes).map(|class| format!("class {class}")).collect())
+        (Some(classes), _) => Ok(classes),
+        (None, Some((_, classes))) if classes.len() == num_classes => Ok(classes),
+        (None, described) => {
+            notes.push(match described {
+                Some((description, classes)) => format!(
+                    "`{}` names {}, but the network has {num_classes}, so they are numbered from 0",
+                    description.path().display(),
+                    counted(classes.len(), "class")
+                ),
+                None => "it does not say what its classes are called, so they are numbered from 0".to_string(),
+            });
+            Ok(numbered(num_classes))
         }
     }
 }
+
+/// Why names cannot be those of classes, if they cannot.
+fn fault_of_names(names: &[String]) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    names.iter().find_map(|name| match normal(name) {
+        name if name.trim().is_empty() => Some("has a class without a name".to_string()),
+        name if seen.contains(&name) => Some(format!("has two classes called `{name}`")),
+        name => {
+            seen.insert(name);
+            None
+        }
+    })
+}
+
+/// The names of classes that nobody has named: `class 0`, `class 1` …
+fn numbered(num_classes: usize) -> Vec<String> {
+    (0..num_classes).map(|class| format!("class {class}")).collect()
+}
+
+/// Whether the classes have only the names that [`numbered`] gives.
+pub(crate) fn are_numbered(names: &[String]) -> bool {
+    *names == numbered(names.len())
+}
+
+/// The softmax over a single logit is 1 whatever the logit is, so a network with one output can only have been trained with a sigmoid.
+pub const ONE_OUTPUT: &str = "the network has one output, whose probability is the sigmoid of its logit";
 
 const HINT: &str =
     "\n\nhint: if it is a part of one, or has other layers at its end, `ghostnet import --partial` takes what fits";
@@ -216,6 +409,19 @@ fn first_variant<T>(path: &Path, naming: &Naming, shape: impl Fn(&str) -> Option
         (true, false, _) => Ok(Variant::Ghostnet),
         _ => Ok(Variant::GhostnetPaddle),
     }
+}
+
+/// The same for a network without a head, by the channels of its squeeze-and-excite.
+fn headless_variant(stem: Option<usize>, last: Option<usize>, squeezed: Option<usize>) -> Variant {
+    let has = |variant| {
+        widths().map(|width| GhostNetConfig::new(1).with_variant(variant).with_width(width)).any(|config| {
+            let architecture = Architecture::new(&config);
+            stem == Some(architecture.stem_channels)
+                && last == Some(architecture.last_channels)
+                && squeezed == first_squeeze(&config)
+        })
+    };
+    if has(Variant::GhostnetPaddle) && !has(Variant::Ghostnet) { Variant::GhostnetPaddle } else { Variant::Ghostnet }
 }
 
 /// Refuses a network with the head of one GhostNet of 2020 and the squeeze-and-excite of the other, as somebody makes who folds the head's norm
@@ -315,8 +521,8 @@ fn card(variant: Variant, width: f64, classes: Vec<String>, preparation: Prepara
         width,
         dropout: 0.2,
         stem_stride: 2,
+        independent_classes: classes.len() == 1,
         classes,
-        independent_classes: false,
         image_size,
         transforms,
         normalization: normalization.unwrap_or(imagenet),

@@ -1,9 +1,10 @@
 //! A network against numbers that somebody else computed: for inputs that a rule makes, the scores and a few figures of every stage.
 //! The first stage that differs is where the error is.
 //!
-//! The numbers lie in a JSON file: `eval` is a list of `{"shape": [batch, channels, height, width], "logits": [[…]…], "stages":
-//! [{"name", "shape", "mean", "abs_mean"}…]}`, and `state_sum` and `state_abs_sum`, which may be absent, are the sums of all weights and
-//! statistics. Stages are called `act1` (the stem), `blocks.0` to `blocks.9`, and `act2` (the hidden layer), as timm calls them.
+//! The numbers are in a JSON file: `eval` is a list of `{"shape": [batch, channels, height, width], "input_key": "input_NxCxHxW", "logits":
+//! [[…]…], "stages": [{"name", "shape", "mean", "abs_mean"}…]}`. [`input`] makes the input from the key, or from [`input_key`] of the shape
+//! if there is no key. `state_sum` and `state_abs_sum`, which may be absent too, are the sums of all weights and statistics. Stages are
+//! called `act1` (the stem), `blocks.0` to `blocks.9`, and `act2` (the hidden layer), as timm calls them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ghostnet::GhostNet;
+use imageset::source::counted;
 use serde::{Deserialize, Serialize};
 
 use crate::weights::{ModelCard, ModelFile};
@@ -43,6 +45,9 @@ pub struct Reference {
 pub struct Expected {
     /// `[batch, channels, height, width]` of the input, which is made by [`input`].
     pub shape: [usize; 4],
+    /// The key that it is made from; [`input_key`] of the shape if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_key: Option<String>,
     /// `[batch, num_classes]`
     pub logits: Vec<Vec<f64>>,
     /// Figures of the stages.
@@ -132,7 +137,7 @@ impl Verifier {
     }
 
     fn compare_input(&self, expected: &Expected) -> anyhow::Result<Vec<Difference>> {
-        let found = self.measure(expected.shape)?;
+        let found = self.measure(expected.shape, expected.input_key.as_deref())?;
         let mut differences = Vec::new();
         for stage in &expected.stages {
             let Some(found) = found.stages.iter().find(|found| found.name == stage.name) else {
@@ -167,9 +172,9 @@ impl Verifier {
     /// The numbers of this network, for others to compare with.
     pub fn reference(&self, shapes: &[[usize; 4]]) -> anyhow::Result<Reference> {
         let (sum, abs_sum) = self.sums();
-        let eval = shapes.iter().map(|shape| self.measure(*shape)).collect::<anyhow::Result<_>>()?;
+        let eval = shapes.iter().map(|shape| self.measure(*shape, None)).collect::<anyhow::Result<_>>()?;
         let ModelCard { variant, width, classes, .. } = &self.card;
-        let model = format!("{} {width}, {} classes", variant.key(), classes.len());
+        let model = format!("{} {width}, {}", variant.key(), counted(classes.len(), "class"));
         Ok(Reference { model, state_sum: Some(sum), state_abs_sum: Some(abs_sum), eval })
     }
 
@@ -185,7 +190,7 @@ impl Verifier {
         sums
     }
 
-    fn measure(&self, shape: [usize; 4]) -> anyhow::Result<Expected> {
+    fn measure(&self, shape: [usize; 4], key: Option<&str>) -> anyhow::Result<Expected> {
         let values = shape.iter().try_fold(1_usize, |product, side| product.checked_mul(*side));
         if shape[1] != self.model.in_channels
             || shape[0] > MAX_BATCH
@@ -200,7 +205,8 @@ impl Verifier {
         if shape[2].min(shape[3]) < least {
             bail!("the input's shape is {shape:?}, and this network needs a height and width of at least {least}");
         }
-        let images = Tensor::<4>::from_data(TensorData::new(input(shape), shape), &self.device);
+        let values = key.map_or_else(|| input(&input_key(shape), shape), |key| input(key, shape));
+        let images = Tensor::<4>::from_data(TensorData::new(values, shape), &self.device);
         let maps = self.model.features(images.clone());
         let last = maps.last().cloned().context("a stage")?;
         let hidden = self.model.forward_embedding(last);
@@ -210,7 +216,8 @@ impl Verifier {
         stages.push(stage("act2", hidden.unsqueeze_dims(&[2, 3])));
         let num_classes = logits.dims()[1];
         let logits: Vec<f64> = logits.into_data().iter().collect();
-        Ok(Expected { shape, logits: logits.chunks(num_classes).map(<[f64]>::to_vec).collect(), stages })
+        let logits = logits.chunks(num_classes).map(<[f64]>::to_vec).collect();
+        Ok(Expected { shape, input_key: key.map(str::to_string), logits, stages })
     }
 }
 
@@ -243,13 +250,16 @@ fn largest(input: [usize; 4], what: &str, pairs: impl Iterator<Item = (f64, f64)
     pairs.map(difference).fold(none, |worst, next| if excess(&next) > excess(&worst) { next } else { worst })
 }
 
-/// The input of a shape: value `i` is `2 u − 1` with `u` in [0, 1) from a hash of the key `input_NxCxHxW` and of `i`.
+/// The key of the input of a shape where none is given: `input_NxCxHxW`.
+pub fn input_key([batch, channels, height, width]: [usize; 4]) -> String {
+    format!("input_{batch}x{channels}x{height}x{width}")
+}
+
+/// The input of a key and a shape: value `i` is `2 u − 1` with `u` in [0, 1) from a hash of the key and of `i`.
 ///
 /// The hash is FNV-1a of the key's bytes, then SplitMix64 with `i + 1` steps; of its 64 bits the upper 24 are `u`. So any language makes
 /// the same numbers to the bit, and no images have to be sent around.
-pub fn input(shape: [usize; 4]) -> Vec<f32> {
-    let [batch, channels, height, width] = shape;
-    let key = format!("input_{batch}x{channels}x{height}x{width}");
+pub fn input(key: &str, shape: [usize; 4]) -> Vec<f32> {
     let hash = key
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -271,6 +281,8 @@ mod tests {
     #[test]
     fn the_input_is_made_by_its_rule() {
         // Computed in Python from the same rule.
-        assert_eq!(input([2, 3, 64, 64])[..3], [-0.069_283_13, 0.140_497_8, 0.345_552_2]);
+        let shape = [2, 3, 64, 64];
+        assert_eq!(input(&input_key(shape), shape)[..3], [-0.069_283_13, 0.140_497_8, 0.345_552_2]);
+        assert_ne!(input("another", shape)[..3], input(&input_key(shape), shape)[..3]);
     }
 }

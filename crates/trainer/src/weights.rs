@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, Device, TensorData};
 use ghostnet::{GhostNet, GhostNetConfig, NamedTensor, Variant};
 use imageset::Transform;
+use imageset::source::counted;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ pub struct ModelCard {
     /// Class names in the order of the logits.
     pub classes: Vec<String>,
     /// Whether each class was trained as a question of its own: its probability is then the sigmoid of its score rather than a
-    /// share of all.
+    /// share of all. Ask [`is_sigmoid`](Self::is_sigmoid) how probabilities are made: a network with one output may lack this flag.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub independent_classes: bool,
     /// Height and width of the images, pixels.
@@ -86,12 +87,20 @@ impl ModelCard {
         if !is_sound {
             return Err(format!(
                 "it describes no network that can be used: width {width}, stem stride {stem_stride}, images of {image_size} pixels, std \
-                 {:?}, {} classes",
+                 {:?}, {}",
                 normalization.std,
-                card.classes.len()
+                counted(card.classes.len(), "class")
             ));
         }
         Ok(card)
+    }
+
+    /// Whether the probability of a class is the sigmoid of its logit, and not its share in the softmax over all logits.
+    ///
+    /// A network with one output answers yes or no, as one that was trained with `BCEWithLogitsLoss` does. The softmax over a single
+    /// logit is 1 whatever the logit is, so such a network is one of sigmoids even if its file was written without the flag.
+    pub fn is_sigmoid(&self) -> bool {
+        self.independent_classes || self.classes.len() == 1
     }
 
     /// The network that the card describes.

@@ -1,13 +1,15 @@
 //! timm's `config.json`: which network a repository's weights are for, and how its images were prepared.
 //!
 //! Source: `PretrainedCfg` in `timm/models/_pretrained.py` and `_parse_model_cfg` in `timm/models/_hub.py`, timm 1.0.31. Keys that
-//! nothing here asks for are passed over.
+//! nothing here asks for are passed over. A value that cannot be meant is none, and said: nothing in a description is needed to use weights.
 
+use imageset::source::counted;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 /// What is wrong with a description.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// No JSON, or a value of another kind.
     #[error("cannot be read: {reason}")]
@@ -15,7 +17,7 @@ pub enum ConfigError {
         /// The parser's words.
         reason: String,
     },
-    /// A value that cannot be meant.
+    /// An invalid value.
     #[error("has `{key}`: {reason}")]
     Value {
         /// Where it stands.
@@ -26,11 +28,11 @@ pub enum ConfigError {
 }
 
 /// What timm tells of a pretrained model. What the file does not say is none.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PretrainedConfig {
     /// timm's name of the network, such as `ghostnet_100`.
     pub architecture: Option<String>,
-    /// Outputs of the classifier.
+    /// Outputs of the classifier; timm writes 0 for a network without one, which is none here.
     pub num_classes: Option<usize>,
     /// Names of the classes in the order of the outputs.
     pub label_names: Option<Vec<String>>,
@@ -52,6 +54,8 @@ pub struct PretrainedConfig {
     pub mean: Option<[f64; 3]>,
     /// Divides each channel after that.
     pub std: Option<[f64; 3]>,
+    /// Invalid values, which are `None` in the fields above.
+    pub unread: Vec<ConfigError>,
 }
 
 /// timm's names of Pillow's filters, and `random`, which is bilinear or bicubic by chance.
@@ -85,54 +89,112 @@ impl PretrainedConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], if it is no JSON or has a value that cannot be meant.
+    /// [`ConfigError::Json`], if it is no JSON object.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
-        let fault = |error: serde_json::Error| ConfigError::Json { reason: error.to_string() };
-        let whole: Value = serde_json::from_slice(json).map_err(fault)?;
+        let whole: Value =
+            serde_json::from_slice(json).map_err(|error| ConfigError::Json { reason: error.to_string() })?;
         // Old files have no inner object, and call the label names `labels`.
         let inner = whole.get("pretrained_cfg").unwrap_or(&whole);
         let Value::Object(mut merged) = inner.clone() else {
-            return Err(ConfigError::Json { reason: "it is no object".to_owned() });
+            return Err(ConfigError::Json { reason: "it is not an object".to_owned() });
         };
         for (from, key) in OUTER_KEYS {
             if let Some(value) = whole.get(from).filter(|value| !value.is_null()) {
                 merged.insert(key.to_owned(), value.clone());
             }
         }
-        let config: Self = serde_json::from_value(Value::Object(merged)).map_err(fault)?;
-        config.check().map(|()| config)
+        let mut values = Values { merged, unread: Vec::new() };
+        let share = |share: &f64| *share > 0.0 && *share <= 1.0;
+        let [crop_pct, test_crop_pct] = ["crop_pct", "test_crop_pct"]
+            .map(|key| values.get(key, share, |share: &f64| format!("{share} is not above 0 and at most 1")));
+        let is_size = |[channels, height, width]: &[u32; 3]| {
+            (1..=MAX_CHANNELS).contains(channels) && (1..=MAX_SIDE).contains(height) && (1..=MAX_SIDE).contains(width)
+        };
+        let [input_size, test_input_size] = ["input_size", "test_input_size"].map(|key| {
+            values.get(key, is_size, |size: &[u32; 3]| {
+                format!("{size:?} is not 1 to {MAX_CHANNELS} channels and two sides of 1 to {MAX_SIDE} pixels")
+            })
+        });
+        let is_mean = |mean: &Channels| mean.0.iter().all(|mean| (0.0..=1.0).contains(mean));
+        let mean = values.get("mean", is_mean, |mean: &Channels| format!("{:?} has a value outside 0 to 1", mean.0));
+        let is_std = |std: &Channels| std.0.iter().all(|&std| std > 0.0 && std <= 1.0);
+        let std = values.get("std", is_std, |std: &Channels| format!("{:?} is not above 0 and at most 1", std.0));
+        // 0 is what timm writes for a network without a classifier.
+        let is_count = |count: &usize| *count <= MAX_CLASSES;
+        let num_classes =
+            values.get("num_classes", is_count, |count: &usize| format!("{count} is not between 0 and {MAX_CLASSES}"));
+        let num_classes = num_classes.filter(|count| *count > 0);
+        let is_complete = |names: &Vec<String>| num_classes.is_none_or(|count| names.len() == count);
+        let label_names = values.get("label_names", is_complete, |names: &Vec<String>| {
+            format!("{} for {}", counted(names.len(), "name"), counted(num_classes.unwrap_or_default(), "class"))
+        });
+        Ok(Self {
+            architecture: values.any("architecture"),
+            num_classes,
+            label_names,
+            tag: values.any("tag"),
+            input_size,
+            test_input_size,
+            interpolation: values.any("interpolation"),
+            crop_pct,
+            test_crop_pct,
+            crop_mode: values.any("crop_mode"),
+            mean: mean.map(|mean| mean.0),
+            std: std.map(|std| std.0),
+            unread: values.unread,
+        })
+    }
+}
+
+/// Values by their keys, and which of them could not be read so far.
+struct Values {
+    merged: Map<String, Value>,
+    unread: Vec<ConfigError>,
+}
+
+impl Values {
+    /// The value of a key, if it is of the right kind and `is_sound`; what is wrong with it is kept.
+    fn get<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        is_sound: impl Fn(&T) -> bool,
+        fault: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let value = self.merged.get(key).filter(|value| !value.is_null())?;
+        let reason = match T::deserialize(value) {
+            Ok(value) if is_sound(&value) => return Some(value),
+            Ok(value) => fault(&value),
+            Err(error) => error.to_string(),
+        };
+        self.unread.push(ConfigError::Value { key, reason });
+        None
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let fault = |key, reason| Err(ConfigError::Value { key, reason });
-        for (key, size) in [("input_size", self.input_size), ("test_input_size", self.test_input_size)] {
-            if let Some([channels, height, width]) = size
-                && (channels != 3 || !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width))
-            {
-                let size = format!("[{channels}, {height}, {width}]");
-                return fault(key, format!("{size} is not 3 channels and two sides of 1 to {MAX_SIDE} pixels"));
-            }
+    /// The value of a key, if it is of the right kind.
+    fn any<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
+        self.get(key, |_| true, |_| String::new())
+    }
+}
+
+/// A number for each of red, green and blue, or one for all, as networks of one channel have it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(from = "OneOrThree")]
+struct Channels([f64; 3]);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "not three numbers, or one for all channels")]
+enum OneOrThree {
+    Three([f64; 3]),
+    One([f64; 1]),
+    Number(f64),
+}
+
+impl From<OneOrThree> for Channels {
+    fn from(numbers: OneOrThree) -> Self {
+        match numbers {
+            OneOrThree::Three(numbers) => Self(numbers),
+            OneOrThree::One([number]) | OneOrThree::Number(number) => Self([number; 3]),
         }
-        for (key, share) in [("crop_pct", self.crop_pct), ("test_crop_pct", self.test_crop_pct)] {
-            if let Some(share) = share.filter(|&share| !(share > 0.0 && share <= 1.0)) {
-                return fault(key, format!("{share} is not above 0 and at most 1"));
-            }
-        }
-        if let Some(mean) = self.mean.filter(|mean| !mean.iter().all(|mean| (0.0..=1.0).contains(mean))) {
-            return fault("mean", format!("{mean:?} is not from 0 to 1"));
-        }
-        if let Some(std) = self.std.filter(|std| !std.iter().all(|&std| std > 0.0 && std <= 1.0)) {
-            return fault("std", format!("{std:?} is not above 0 and at most 1"));
-        }
-        if let Some(count) = self.num_classes.filter(|count| !(1..=MAX_CLASSES).contains(count)) {
-            return fault("num_classes", format!("{count} is not 1 to {MAX_CLASSES}"));
-        }
-        if let (Some(count), Some(names)) = (self.num_classes, &self.label_names)
-            && names.len() != count
-        {
-            return fault("label_names", format!("{} names for {count} classes", names.len()));
-        }
-        Ok(())
     }
 }
 
@@ -143,6 +205,8 @@ const OUTER_KEYS: [(&str, &str); 4] = [
     ("labels", "label_names"),
     ("label_names", "label_names"),
 ];
+/// More than any image has.
+const MAX_CHANNELS: u32 = 64;
 /// Pixels; more than any image is resized to.
 const MAX_SIDE: u32 = 4096;
 /// More than any data set has.
@@ -199,29 +263,50 @@ mod tests {
         assert_eq!(parse(old).unwrap().crop_pct, Some(0.95));
     }
 
+    /// What is wrong with the one invalid value of an inner object.
+    fn unread(text: &str) -> String {
+        let config = parse(&format!(r#"{{"pretrained_cfg": {{"architecture": "x", {text}}}}}"#)).unwrap();
+        assert_eq!(config.architecture.as_deref(), Some("x"), "the rest is read");
+        assert_eq!(config.unread.len(), 1, "{text}: {config:?}");
+        config.unread[0].to_string()
+    }
+
     #[test]
-    fn a_value_that_cannot_be_meant_is_named() {
-        let inner = |text: &str| parse(&format!(r#"{{"pretrained_cfg": {{{text}}}}}"#)).unwrap_err();
+    fn an_invalid_value_is_ignored_and_reported() {
         assert_eq!(
-            inner(r#""input_size": [1, 224, 224]"#),
-            "has `input_size`: [1, 224, 224] is not 3 channels and two sides of 1 to 4096 pixels"
+            unread(r#""input_size": [0, 224, 224]"#),
+            "has `input_size`: [0, 224, 224] is not 1 to 64 channels and two sides of 1 to 4096 pixels"
         );
         assert_eq!(
-            inner(r#""test_input_size": [3, 0, 99999]"#),
-            "has `test_input_size`: [3, 0, 99999] is not 3 channels and two sides of 1 to 4096 pixels"
+            unread(r#""test_input_size": [3, 0, 99999]"#),
+            "has `test_input_size`: [3, 0, 99999] is not 1 to 64 channels and two sides of 1 to 4096 pixels"
         );
-        assert_eq!(inner(r#""crop_pct": 0"#), "has `crop_pct`: 0 is not above 0 and at most 1");
-        assert_eq!(inner(r#""test_crop_pct": 1.5"#), "has `test_crop_pct`: 1.5 is not above 0 and at most 1");
-        assert_eq!(inner(r#""mean": [0.5, 0.5, 127.5]"#), "has `mean`: [0.5, 0.5, 127.5] is not from 0 to 1");
-        assert_eq!(inner(r#""std": [0.5, 0, 0.5]"#), "has `std`: [0.5, 0.0, 0.5] is not above 0 and at most 1");
-        assert_eq!(inner(r#""num_classes": 0"#), "has `num_classes`: 0 is not 1 to 1000000");
-        let names = parse(r#"{"num_classes": 3, "label_names": ["a"]}"#).unwrap_err();
-        assert_eq!(names, "has `label_names`: 1 names for 3 classes");
-        let filter = inner(r#""interpolation": "sinc""#);
-        assert!(filter.starts_with("cannot be read: unknown variant `sinc`, expected one of `nearest`"), "{filter}");
-        assert!(inner(r#""mean": [0.5, 0.5]"#).starts_with("cannot be read: invalid length 2"));
+        assert_eq!(unread(r#""crop_pct": 0"#), "has `crop_pct`: 0 is not above 0 and at most 1");
+        assert_eq!(unread(r#""test_crop_pct": 1.5"#), "has `test_crop_pct`: 1.5 is not above 0 and at most 1");
+        assert_eq!(unread(r#""mean": [0.5, 0.5, 127.5]"#), "has `mean`: [0.5, 0.5, 127.5] has a value outside 0 to 1");
+        assert_eq!(unread(r#""std": [0.5, 0, 0.5]"#), "has `std`: [0.5, 0.0, 0.5] is not above 0 and at most 1");
+        assert_eq!(unread(r#""num_classes": 10000000"#), "has `num_classes`: 10000000 is not between 0 and 1000000");
+        assert_eq!(unread(r#""mean": [0.5, 0.5]"#), "has `mean`: not three numbers, or one for all channels");
+        let filter = unread(r#""interpolation": "sinc""#);
+        assert!(
+            filter.starts_with("has `interpolation`: unknown variant `sinc`, expected one of `nearest`"),
+            "{filter}"
+        );
+        let names = parse(r#"{"architecture": "x", "num_classes": 3, "label_names": ["a"]}"#).unwrap();
+        assert_eq!((names.num_classes, &names.label_names), (Some(3), &None));
+        assert_eq!(names.unread[0].to_string(), "has `label_names`: 1 name for 3 classes");
         assert_eq!(parse("<html>").unwrap_err(), "cannot be read: expected value at line 1 column 1");
-        assert_eq!(parse("[]").unwrap_err(), "cannot be read: it is no object");
-        assert_eq!(parse(r#"{"pretrained_cfg": 1}"#).unwrap_err(), "cannot be read: it is no object");
+        assert_eq!(parse("[]").unwrap_err(), "cannot be read: it is not an object");
+        assert_eq!(parse(r#"{"pretrained_cfg": 1}"#).unwrap_err(), "cannot be read: it is not an object");
+    }
+
+    #[test]
+    fn a_network_without_a_classifier_or_with_one_channel_is_described_too() {
+        let config = parse(r#"{"architecture": "x", "num_classes": 0, "pretrained_cfg": {"num_classes": 0}}"#).unwrap();
+        assert_eq!((config.num_classes, config.unread.len()), (None, 0));
+        let gray = r#"{"architecture": "x", "input_size": [1, 64, 64], "mean": [0.5], "std": 0.25}"#;
+        let gray = parse(gray).unwrap();
+        assert_eq!((gray.input_size, gray.mean, gray.std), (Some([1, 64, 64]), Some([0.5; 3]), Some([0.25; 3])));
+        assert_eq!(gray.unread, []);
     }
 }

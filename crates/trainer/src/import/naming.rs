@@ -13,8 +13,10 @@ type Table = &'static [(&'static str, &'static str)];
 pub(super) struct Naming {
     /// The program.
     pub(super) program: &'static str,
-    /// A tensor that a file with these names has, and no other.
-    mark: &'static str,
+    /// Tensors that only a file with these names has, one of them each.
+    pub(super) marks: &'static [&'static str],
+    /// The first parts of the names in the network, except those of the blocks.
+    modules: &'static [&'static str],
     /// What comes before a block's number, and the number of the first block. Blocks are counted through.
     block: (&'static str, usize),
     /// Within a block.
@@ -32,7 +34,9 @@ pub(super) struct Naming {
 /// timm's, which are ours.
 const TIMM: Naming = Naming {
     program: "timm",
-    mark: "conv_stem.weight",
+    // Other networks of timm have a `conv_stem` too; the second is GhostNetV3 while it trains.
+    marks: &["blocks.0.0.ghost1.primary_conv.0.weight", "blocks.0.0.ghost1.primary_rpr_conv.0.conv.weight"],
+    modules: &["conv_stem", "bn1", "blocks", "conv_head", "bn2", "classifier"],
     block: ("", 0),
     inside: &[],
     outside: &[],
@@ -44,7 +48,7 @@ const TIMM: Naming = Naming {
 /// `ghostnetv3_pytorch/ghostnetv3.py` of github.com/huawei-noah/Efficient-AI-Backbones, whose branches have norms of another name.
 const OFFICIAL_V3: Naming = Naming {
     program: "the official GhostNetV3",
-    mark: "blocks.0.0.ghost1.primary_rpr_conv.0.bn.weight",
+    marks: &["blocks.0.0.ghost1.primary_rpr_conv.0.bn.weight"],
     parts: &[(".bn.", ".bn1.")],
     ..TIMM
 };
@@ -52,7 +56,8 @@ const OFFICIAL_V3: Naming = Naming {
 /// `ghost_net.py` of github.com/iamhankai/ghostnet.pytorch at f3d8e5b. An optional part of a block is an empty `Sequential`.
 const IAMHANKAI: Naming = Naming {
     program: "iamhankai/ghostnet.pytorch",
-    mark: "features.1.conv.0.primary_conv.0.weight",
+    marks: &["features.1.conv.0.primary_conv.0.weight"],
+    modules: &["features", "squeeze", "classifier"],
     block: ("features.", 1),
     inside: &[
         ("conv.0.", "ghost1."),
@@ -83,7 +88,8 @@ const IAMHANKAI: Naming = Naming {
 /// `ppcls/arch/backbone/model_zoo/ghostnet.py` of github.com/PaddlePaddle/PaddleClas at 37f9b41.
 const PADDLECLAS: Naming = Naming {
     program: "PaddleClas",
-    mark: "_ghostbottleneck_0.ghost_module_1.primary_conv._conv.weight",
+    marks: &["_ghostbottleneck_0.ghost_module_1.primary_conv._conv.weight"],
+    modules: &["conv1", "conv_last", "fc_0", "fc_1"],
     block: ("_ghostbottleneck_", 0),
     inside: &[
         ("ghost_module_1.primary_conv._conv.", "ghost1.primary_conv.0."),
@@ -122,10 +128,22 @@ const DENSE: [&str; 4] = ["se.conv_reduce.weight", "se.conv_expand.weight", "con
 const CLASSIFIER: &str = "classifier.weight";
 
 impl Naming {
-    /// The naming of a file's tensors; timm's if they have no mark.
-    pub(super) fn of(tensors: &[ForeignTensor]) -> &'static Self {
-        let is_here = |naming: &&Self| tensors.iter().any(|tensor| tensor.name == naming.mark);
-        [&IAMHANKAI, &PADDLECLAS, &OFFICIAL_V3].into_iter().find(is_here).unwrap_or(&TIMM)
+    /// All namings. A file has the first one whose mark it holds.
+    pub(super) const ALL: [&'static Self; 4] = [&IAMHANKAI, &PADDLECLAS, &OFFICIAL_V3, &TIMM];
+
+    /// The names of timm.
+    pub(super) const TIMM: &'static Self = &TIMM;
+
+    /// Whether a name is that of something in the network, known or not, rather than of something beside it.
+    pub(super) fn is_inside(&self, theirs: &str) -> bool {
+        let module = theirs.split('.').next().unwrap_or_default();
+        let (block, _) = self.block;
+        self.modules.contains(&module) || !block.is_empty() && theirs.starts_with(block)
+    }
+
+    /// Whether the weight of a dense layer is `[inputs, outputs]`, and not `[outputs, inputs]`.
+    pub(super) fn is_in_out(&self) -> bool {
+        self.in_out
     }
 
     /// Whether the names are timm's.

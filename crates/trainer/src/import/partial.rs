@@ -5,16 +5,14 @@ use std::path::Path;
 
 use anyhow::bail;
 use burn::tensor::Device;
+use foreign_weights::listed;
 use ghostnet::{Architecture, GhostNetConfig, NamedTensor, Variant};
 
-use super::{Hints, Imported, card, class_names, widths};
+use super::{Description, Hints, Imported, card, class_names, widths};
 use crate::weights::ModelFile;
 
 /// Classes of a network that has no classifier and whose classes are not named: ImageNet's.
 const DEFAULT_NUM_CLASSES: usize = 1000;
-
-/// How many names a sentence shows.
-const NAMES_SHOWN: usize = 5;
 
 /// A network of which a part is given.
 struct Completed {
@@ -25,12 +23,14 @@ struct Completed {
     left_out: Vec<String>,
 }
 
-/// Tensors by timm's names as a whole network, the rest of it random.
+/// Tensors by timm's names as a whole network, the rest of it random. `beside` names what else is in the file.
 pub(super) fn import(
     path: &Path,
     tensors: Vec<NamedTensor>,
+    beside: Vec<String>,
     variant: Variant,
     hints: Hints,
+    description: Option<&Description>,
     mut notes: Vec<String>,
 ) -> anyhow::Result<Imported> {
     let shape =
@@ -40,15 +40,18 @@ pub(super) fn import(
     };
     let variant = if shape("bn2.weight").is_some() { Variant::GhostnetPaddle } else { variant };
     let classifier = shape("classifier.weight").and_then(|shape| shape.first().copied()).filter(|classes| *classes > 0);
-    let num_classes = hints.classes.as_ref().map(Vec::len).or(classifier).unwrap_or(DEFAULT_NUM_CLASSES);
+    let described = description.and_then(|description| description.classes.as_ref());
+    let given = hints.classes.as_ref().map(Vec::len);
+    let num_classes = given.or(classifier).or(described.map(Vec::len)).unwrap_or(DEFAULT_NUM_CLASSES);
     let config = |width| GhostNetConfig::new(num_classes).with_variant(variant).with_width(width);
     let fitting = widths().filter(|width| stem == Architecture::new(&config(*width)).stem_channels);
     // The first of those that leave the least to chance.
     let best =
         fitting.map(|width| (width, complete(&config(width), &tensors))).min_by_key(|(_, whole)| whole.random.len());
-    let Some((width, Completed { state, random, left_out })) = best else {
+    let Some((width, Completed { state, random, mut left_out })) = best else {
         bail!("`{}` is no GhostNet: no width has {stem} channels behind the first convolution", path.display());
     };
+    left_out.extend(beside);
     let weights = state.iter().filter(|tensor| !tensor.name.ends_with(".num_batches_tracked")).count();
     if random.len() * 2 > weights {
         bail!(
@@ -62,15 +65,13 @@ pub(super) fn import(
     notes.push(format!("{taken} of the {weights} tensors of a {} {width}x were taken", variant.title()));
     for (what, names) in [("these start random", random), ("these have no place in it and were left out", left_out)] {
         if !names.is_empty() {
-            let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
-            let more = names.len().saturating_sub(NAMES_SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            notes.push(format!("{what}: {}{more}", shown.join(", ")));
+            notes.push(format!("{what}: {}", listed(&names)));
         }
     }
-    let classes = class_names(path, hints.classes, num_classes, &mut notes)?;
+    let classes = class_names(path, hints.classes, description, num_classes, &mut notes)?;
     let model = ModelFile::new(path, card(variant, width, classes, hints.preparation)?, state);
-    Ok(Imported { model, notes })
+    notes.extend(description.into_iter().flat_map(|description| description.notes.iter().cloned()));
+    Ok(Imported { model, absent: Vec::new(), notes })
 }
 
 fn complete(config: &GhostNetConfig, tensors: &[NamedTensor]) -> Completed {
