@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::tensor::Device;
+use foreign_weights::Shards;
 use serde::{Deserialize, Serialize};
 
 use crate::ema::{Ema, EmaRule};
@@ -322,14 +323,20 @@ fn list(path: &Path) -> anyhow::Result<Vec<Checkpoint>> {
     Ok(found)
 }
 
-/// The model file that a user means by a path: a model file itself, a checkpoint, or a run, whose best checkpoint it is. Of a
-/// checkpoint it is the average of the weights, where there is one.
+/// The model file that a user means by a path: a model file itself, a checkpoint, or a run, whose best checkpoint it is. For a
+/// checkpoint it is the average of the weights, if there is one; for a folder with weights in several files it is their index, or the
+/// folder if the files are only numbered.
 pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_path_buf());
     }
     if !path.exists() {
         bail!("`{}` does not exist", path.display());
+    }
+    if !path.join(MODEL).is_file()
+        && let Some(shards) = Shards::find(path)?
+    {
+        return Ok(shards.path().to_path_buf());
     }
     let checkpoint = if path.join(MODEL).is_file() { path.to_path_buf() } else { best_checkpoint(path)? };
     check_files(&checkpoint)?;
@@ -342,7 +349,7 @@ pub fn find_model(path: &Path) -> anyhow::Result<PathBuf> {
 ///
 /// Not the averages that were kept beside them: those hold what came before already.
 pub fn last_models(path: &Path, count: Option<usize>) -> anyhow::Result<Vec<PathBuf>> {
-    if path.is_file() {
+    if path.is_file() || !path.join(MODEL).is_file() && Shards::find(path)?.is_some() {
         return Ok(vec![path.to_path_buf()]);
     }
     let checkpoints = if path.join(MODEL).is_file() {

@@ -19,9 +19,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use imageset::Interpolation;
+use imageset::{ClassList, DecodeLimits, Interpolation};
 
 use crate::device::DeviceChoice;
 use crate::hub::{Hub, HubError, Repository};
@@ -83,7 +82,7 @@ enum Command {
 /// Options of every command.
 #[derive(Debug, Clone, Copy, Args)]
 struct GlobalArgs {
-    /// Print errors only
+    /// Print results and errors only
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Draw no progress bars
@@ -134,14 +133,40 @@ struct DataArgs {
     data: Option<PathBuf>,
 }
 
+/// How the images of a data set are read.
+#[derive(Debug, Clone, Args)]
+struct ReadingArgs {
+    /// Files and folders of the data to leave out, as in `.gitignore`, such as `*.tif` or `/unsorted`; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    leave_out: Vec<String>,
+    #[command(flatten)]
+    size: SizeArgs,
+}
+
+/// How large images may be.
+#[derive(Debug, Clone, Args)]
+struct SizeArgs {
+    /// Maximum number of pixels of an image, width times height [default: 178956970; for a run's own data, the value in its recipe]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_pixels: Option<u64>,
+}
+
+impl SizeArgs {
+    fn limits(&self) -> DecodeLimits {
+        self.max_pixels.map_or_else(DecodeLimits::default, DecodeLimits::with_max_pixels)
+    }
+}
+
 /// What weights of another program do not say of themselves.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What weights of another program do not say")]
 struct HintArgs {
-    /// A text file with the names of the classes, one a line, in the order of the network's scores
+    /// A file with the names of the classes in the order of the network's outputs: one per line, JSON, or a table with a header such as
+    /// `id,name`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     classes: Option<PathBuf>,
-    /// Which set of weights, where a file has several, for instance `state_dict`
+    /// The set of weights to read from a file that holds several, for instance `state_dict`: the key of a dictionary, or a prefix of the
+    /// tensor names that ends before a dot
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// The filter that images were resized with; the official code has bilinear [default: bicubic, as
@@ -194,12 +219,7 @@ impl HintArgs {
 }
 
 fn class_names(path: &Path) -> anyhow::Result<Vec<String>> {
-    let text = fs_err::read_to_string(path)?;
-    let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
-    match names.iter().position(String::is_empty) {
-        Some(line) => bail!("line {} of `{}` is empty, and each class needs a name", line + 1, path.display()),
-        None => Ok(names),
-    }
+    Ok(ClassList::parse(path, &fs_err::read(path)?)?.into_names())
 }
 
 /// A path as it is; the weights of a repository of Hugging Face, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION`, where they lie in the
@@ -220,19 +240,19 @@ fn locate(name: PathBuf, global: GlobalArgs, output: &Output) -> anyhow::Result<
         bar.finish_and_clear();
     }
     let weights = weights?;
-    hub.config(&repository.at(&weights))?;
-    if !global.quiet {
-        weights.note.iter().for_each(|note| output.line(&format!("note: {note}")));
-        output.line(&format!("note: {repository}, commit {:.7}, is in `{}`", weights.commit, weights.path.display()));
+    // The description has to lie beside the weights; the code that uses the weights reports what it says.
+    match hub.config(&repository.at(&weights)) {
+        Ok(_) | Err(HubError::Config { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
+    weights.note.iter().for_each(|note| output.line(&format!("note: {note}")));
+    output.line(&format!("note: {repository}, commit {:.7}, is in `{}`", weights.commit, weights.path.display()));
     Ok(weights.path)
 }
 
 /// Says what weights of another program were taken for.
-fn tell_notes(opened: &OpenedModel, global: GlobalArgs, output: &Output) {
-    if !global.quiet {
-        opened.notes.iter().for_each(|note| output.line(&format!("note: {note}")));
-    }
+fn tell_notes(opened: &OpenedModel, output: &Output) {
+    opened.notes.iter().for_each(|note| output.line(&format!("note: {note}")));
 }
 
 /// Prints data to stdout. Everything else goes to stderr.
@@ -249,6 +269,7 @@ struct UsageError(String);
 
 /// Parses the arguments, runs the command, reports what went wrong.
 pub fn main() -> ExitCode {
+    imageset::quiet_decoder_panics();
     let Cli { command, train, global } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -257,18 +278,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
     };
-    let output = Output::stderr();
+    let output = Output::stderr(global.quiet);
     let result = match command.unwrap_or(Command::Train(train)) {
         Command::Train(args) => train::run(args, global, &output),
         Command::Eval(args) => eval::run(args, global, &output),
         Command::Export(args) => export::run(args, global, &output),
         Command::Import(args) => import::run(args, global, &output),
         Command::Verify(args) => verify::run(args, global, &output),
-        Command::Average(args) => average::run(args),
+        Command::Average(args) => average::run(args, &output),
         Command::Predict(args) => predict::run(args, global, &output),
         Command::Inspect(args) => inspect::run(args, global, &output),
-        Command::Report(args) => report::run(args, global, &output),
-        Command::Data(command) => data::run(command, global, &output),
+        Command::Report(args) => report::run(args, &output),
+        Command::Data(command) => data::run(command, &output),
         Command::Bench(command) => bench::run(command, global, &output),
         Command::Devices(args) => devices::run(args),
         Command::Completions(args) => completions::run(args),
@@ -277,7 +298,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output.line(&describe(&error));
+            output.error(&describe(&error));
             ExitCode::from(exit_code(&error))
         }
     }

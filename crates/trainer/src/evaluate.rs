@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use burn::tensor::{Device, Tensor};
 use ghostnet::FoldedGhostNet;
-use imageset::{Batch, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, Pipeline};
+use imageset::source::counted;
+use imageset::{Batch, ImageSource, Loader, LoaderConfig, OnCorrupt, Pipeline};
 use serde::Serialize;
 
 use crate::batch::{self, Normalization};
@@ -249,6 +250,26 @@ impl Evaluation {
     }
 }
 
+/// A network with one output cannot be measured on images that have one class each.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the network has one output, `{class}`, whose probability is the sigmoid of its logit; accuracy is defined only for two or more \
+     classes\n\n\
+     hint: `ghostnet predict --format json` gives the probability for each image"
+)]
+pub struct OneOutput {
+    /// What the output is called.
+    pub class: String,
+}
+
+/// Refuses to measure a network with one output, unless images bear any number of labels: then each image is a yes or a no.
+pub fn refuse_one_output(classes: &[String], source: &dyn ImageSource) -> Result<(), OneOutput> {
+    match classes {
+        [class] if !source.is_multi_label() => Err(OneOutput { class: class.clone() }),
+        _ => Ok(()),
+    }
+}
+
 /// A loader that hands a split to a model as its card asks: in order, nothing dropped.
 pub fn loader(
     source: Arc<dyn ImageSource>,
@@ -260,7 +281,6 @@ pub fn loader(
         batch_size,
         workers: std::thread::available_parallelism().map_or(1, usize::from).min(8),
         on_corrupt,
-        limits: DecodeLimits::default(),
         ..LoaderConfig::default()
     };
     let pipeline = Pipeline::new(&card.transforms, card.image_size).context("the model's preprocessing")?;
@@ -300,6 +320,7 @@ impl Evaluator<'_> {
                  hint: train it on such images"
             );
         }
+        refuse_one_output(self.classes, self.loader.source())?;
         let mut tally = Tally { independent_classes: self.independent_classes, ..Tally::new(self.classes.len()) };
         let mut multi_label = MultiLabelTally::default();
         let mut skipped: Vec<String> = Vec::new();
@@ -324,7 +345,7 @@ impl Evaluator<'_> {
             }
         }
         if tally.num_images() + multi_label.num_images() == 0 {
-            bail!("all {} images are damaged", skipped.len());
+            bail!("none of {} can be decoded; the first is `{}`", counted(skipped.len(), "image"), skipped[0]);
         }
         let num_skipped = skipped.len() as u64;
         skipped.truncate(MAX_NAMES);

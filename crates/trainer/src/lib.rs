@@ -28,6 +28,7 @@ pub mod import;
 pub mod interrupt;
 pub mod loss;
 pub mod lr_find;
+pub mod measured_data;
 pub mod mix;
 pub mod model_source;
 pub mod multi_label;

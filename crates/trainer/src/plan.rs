@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ghostnet::GhostNetConfig;
+use imageset::source::counted;
 use imageset::{
-    DataSet, DecodeLimits, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, Sampling, SourceKind,
-    Transform,
+    DataSet, ImageSource, Loader, LoaderConfig, OnCorrupt, OpenOptions, Pipeline, Sampling, SourceKind, Transform,
 };
 
 pub use self::summary::{PlanSummary, RateAt, StageAt};
@@ -95,6 +95,8 @@ pub struct Inputs {
     pub data: Option<PathBuf>,
     /// Takes the place of `finetune.weights`.
     pub weights: Option<PathBuf>,
+    /// Takes the place of `finetune.key`.
+    pub key: Option<String>,
     /// Takes the place of `distill.teacher`.
     pub teacher: Option<PathBuf>,
     /// Whether the run has checkpoints to go on from: it then does without the weights that it began with.
@@ -107,7 +109,7 @@ fn read_teacher(distill: &Distill, classes: &[String]) -> anyhow::Result<Teacher
                        hint: `--teacher RUN`, the folder of a run, or a model file; or leave the section `[distill]` out";
         return Err(Unfit(message.to_string()).into());
     };
-    Teacher::read(path, classes)
+    Teacher::read(path, distill.key.as_deref(), classes)
 }
 
 fn read_weights(finetune: &Finetune, model: &GhostNetConfig, classes: &[String]) -> anyhow::Result<Pretrained> {
@@ -116,28 +118,34 @@ fn read_weights(finetune: &Finetune, model: &GhostNetConfig, classes: &[String])
                        hint: `--weights RUN`, the folder of a run, or a model file; or leave the section `[finetune]` out";
         return Err(Unfit(message.to_string()).into());
     };
-    Pretrained::read(path, model, classes)
+    Pretrained::read(path, finetune.key.as_deref(), model, classes)
 }
 
 /// Opens the data of a recipe; `data` takes the place of its source, of whatever kind.
 pub fn open_data(recipe: &mut Recipe, data: Option<PathBuf>) -> anyhow::Result<DataSet> {
+    open(&data_options(recipe, data))
+}
+
+/// Where the data of a recipe are; `data` takes the place of its source, of whatever kind.
+pub fn data_options(recipe: &mut Recipe, data: Option<PathBuf>) -> OpenOptions {
     if let Some(path) = data {
         recipe.data.source = SourceKind::Auto;
         recipe.data.path = Some(path);
     }
-    let options = OpenOptions {
+    OpenOptions {
         kind: recipe.data.source,
         path: recipe.data.path.clone(),
         val_fraction: recipe.data.val_fraction,
         seed: recipe.seed,
-    };
-    open(&options)
+        leave_out: recipe.data.leave_out.clone(),
+        max_pixels: recipe.data.max_pixels,
+    }
 }
 
 /// Opens a data set; where the split is ours, copies of the same picture lie on one side of it.
 pub fn open(options: &OpenOptions) -> anyhow::Result<DataSet> {
     let data = DataSet::open(options).context("cannot open the data")?;
-    Ok(data.without_duplicates_across(&DecodeLimits::default(), 0, &|_| ()))
+    Ok(data.without_duplicates_across(0, &|_| ()))
 }
 
 /// Fingerprint of what is trained and measured on.
@@ -192,7 +200,6 @@ pub fn training_loader(recipe: &Recipe, source: Arc<dyn ImageSource>) -> anyhow:
         sampling: recipe.data.sampling,
         drop_last: true,
         on_corrupt: recipe.data.on_corrupt,
-        ..LoaderConfig::default()
     };
     Ok(Loader::new(source, pipeline, config)?)
 }
@@ -221,8 +228,9 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
     let (batch_size, num_images, num_classes) = (recipe.data.batch_size, data.train.len(), data.classes.len());
     if let Some(expected) = recipe.model.num_classes.filter(|expected| *expected != num_classes) {
         return Err(Unfit(format!(
-            "the recipe's `model.num_classes` is {expected} and the data have {num_classes} classes\n\n\
-             hint: leave the key out, and the head is sized by the data"
+            "the recipe's `model.num_classes` is {expected} and the data have {}\n\n\
+             hint: leave the key out, and the head is sized by the data",
+            counted(num_classes, "class")
         )));
     }
     check_threshold(recipe, data)?;
@@ -233,8 +241,9 @@ fn check_fit(recipe: &Recipe, data: &DataSet) -> Result<(), Unfit> {
     }
     if batch_size > num_images {
         return Err(Unfit(format!(
-            "`data.batch_size` is {batch_size} and the training set has {num_images} images\n\n\
+            "`data.batch_size` is {batch_size} and the training set has {}\n\n\
              hint: `--set data.batch_size={}`",
+            counted(num_images, "image"),
             num_images.div_ceil(4).max(2)
         )));
     }
@@ -318,10 +327,18 @@ impl Plan {
     /// Resolves a recipe with the data and weights that are given for it.
     pub fn new(mut recipe: Recipe, inputs: Inputs) -> anyhow::Result<Self> {
         if let Some(weights) = inputs.weights {
-            recipe.finetune.get_or_insert_default().weights = Some(weights);
+            let finetune = recipe.finetune.get_or_insert_default();
+            finetune.weights = Some(weights);
+            // The recipe's key is for the recipe's file.
+            finetune.key = None;
+        }
+        if let Some(key) = inputs.key {
+            recipe.finetune.get_or_insert_default().key = Some(key);
         }
         if let Some(teacher) = inputs.teacher {
-            recipe.distill.get_or_insert_default().teacher = Some(teacher);
+            let distill = recipe.distill.get_or_insert_default();
+            distill.teacher = Some(teacher);
+            distill.key = None;
         }
         let data = open_data(&mut recipe, inputs.data)?;
         if data.train.is_multi_label() {
@@ -334,9 +351,9 @@ impl Plan {
         let steps_per_epoch = (train_loader.batches_per_epoch() / accumulate) as u64;
         if steps_per_epoch == 0 {
             let message = format!(
-                "an epoch has {} batches and `train.accumulate` asks for {accumulate} in a step\n\n\
+                "an epoch has {} and `train.accumulate` asks for {accumulate} in a step\n\n\
                  hint: make `train.accumulate` or `data.batch_size` smaller",
-                train_loader.batches_per_epoch()
+                counted(train_loader.batches_per_epoch(), "batch")
             );
             return Err(Unfit(message).into());
         }
@@ -355,8 +372,9 @@ impl Plan {
         let warmup_steps = recipe.schedule.warmup.map_or(0, |warmup| warmup.to_whole_steps(steps_per_epoch));
         if warmup_steps > total_steps {
             return Err(Unfit(format!(
-                "`schedule.warmup` is {warmup_steps} steps long and the run only {total_steps}\n\n\
-                 hint: make the warm-up shorter or `train.total` longer"
+                "`schedule.warmup` is {} long and the run only {total_steps}\n\n\
+                 hint: make the warm-up shorter or `train.total` longer",
+                counted(warmup_steps as usize, "step")
             ))
             .into());
         }
@@ -384,9 +402,9 @@ impl Plan {
         let head_warmup_steps = head_warmup.map_or(0, |duration| duration.to_whole_steps(steps_per_epoch));
         if head_warmup_steps >= total_steps {
             return Err(Unfit(format!(
-                "`finetune.head_warmup` is {head_warmup_steps} steps long and the run {total_steps}, so nothing but the head would \
-                 train\n\n\
-                 hint: make it shorter, or say so with `finetune.freeze_stages = {MOST_FROZEN_STAGES}`"
+                "`finetune.head_warmup` is {} long and the run {total_steps}, so nothing but the head would train\n\n\
+                 hint: make it shorter, or say so with `finetune.freeze_stages = {MOST_FROZEN_STAGES}`",
+                counted(head_warmup_steps as usize, "step")
             ))
             .into());
         }
@@ -580,19 +598,21 @@ impl Plan {
         }
     }
 
-    /// Decodes every image of a small set once. An error lists the damaged files, unless the recipe skips them.
-    pub fn check_images(&self, progress: &dyn Fn(usize)) -> anyhow::Result<()> {
-        let (train, val) = (&self.data.train, &self.data.val);
-        let is_large = train.len() + val.len() > MAX_CHECKED_IMAGES;
-        if self.recipe.data.on_corrupt == OnCorrupt::Skip || is_large || self.data.known_readable {
-            return Ok(());
+    /// Decodes every image of a small set once. An error lists the damaged files, unless the recipe skips them; a warning says whether a
+    /// picture is in several classes.
+    pub fn check_images(&self, progress: &dyn Fn(usize)) -> anyhow::Result<Option<String>> {
+        let is_large = self.data.train.len() + self.data.val.len() > MAX_CHECKED_IMAGES;
+        if is_large || self.data.known_readable {
+            return Ok(None);
         }
-        let mut corrupt = Vec::new();
-        for source in [train, val] {
-            corrupt.extend(imageset::check(source.as_ref(), &DecodeLimits::default(), 0, progress).corrupt);
-        }
-        if corrupt.is_empty() {
-            return Ok(());
+        let report = imageset::check_parts(&self.data, 0, progress);
+        // Where a split was made, contradictions were looked for.
+        let were_told = !self.data.has_own_split;
+        let contradictions = if were_told { &[] } else { &report.contradictions[..] };
+        let warning = imageset::contradiction_warning(contradictions);
+        let corrupt = [report.train.corrupt, report.val.corrupt].concat();
+        if self.recipe.data.on_corrupt == OnCorrupt::Skip || corrupt.is_empty() {
+            return Ok(warning);
         }
         const SHOWN: usize = 20;
         let mut list = String::new();

@@ -1,15 +1,18 @@
 //! Prediction: images in, class names and probabilities out, with the preprocessing that travels in the model file.
 
+pub mod inputs;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use ghostnet::{FoldedGhostNet, GhostNet};
+use imageset::name::path_text;
 use imageset::{DecodeLimits, Pipeline, RgbImage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::batch;
 use crate::export::OnnxFile;
@@ -21,7 +24,7 @@ use crate::weights::ModelCard;
 pub struct Guess {
     /// Class name.
     pub class: String,
-    /// Softmax of its score, or its sigmoid where classes are no alternatives; 0 to 1.
+    /// Softmax of its score, or its sigmoid where classes are no alternatives or there is only one; 0 to 1.
     pub probability: f32,
     /// What the network gives.
     pub score: f32,
@@ -31,9 +34,17 @@ pub struct Guess {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
     /// The file.
+    #[serde(flatten, serialize_with = "image_path")]
     pub image: PathBuf,
     /// Most probable first.
     pub guesses: Vec<Guess>,
+}
+
+/// Writes a path as `image`; one that is not UTF-8 with replacement characters, and as `image_escaped` with its bytes as `\xNN`.
+fn image_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    let escaped = path.to_str().is_none().then(|| ("image_escaped", path_text(path)));
+    let lossy = ("image", path.to_string_lossy().into_owned());
+    serializer.collect_map([lossy].into_iter().chain(escaped))
 }
 
 /// A network with its preprocessing.
@@ -75,9 +86,8 @@ impl Predictor {
         Ok(Self { network, card, pipeline, device })
     }
 
-    /// The `top` most probable classes of an image file.
-    pub fn predict(&self, path: &Path, top: usize) -> anyhow::Result<Prediction> {
-        let picture = decode(path)?;
+    /// The `top` most probable classes of a picture, which was read from `path`.
+    pub fn predict(&self, path: &Path, picture: RgbImage, top: usize) -> anyhow::Result<Prediction> {
         let scores = match &self.network {
             Network::Ours(model) => model.forward(self.images(picture)),
             Network::Onnx(runtime) => {
@@ -92,7 +102,7 @@ impl Predictor {
             }
         };
         let values: Vec<f32> = scores.clone().into_data().iter().collect();
-        let probabilities = if self.card.independent_classes { sigmoid(scores) } else { softmax(scores, 1) };
+        let probabilities = if self.card.is_sigmoid() { sigmoid(scores) } else { softmax(scores, 1) };
         let probabilities: Vec<f32> = probabilities.into_data().iter().collect();
         let mut guesses: Vec<Guess> = self
             .card
@@ -107,12 +117,13 @@ impl Predictor {
         Ok(Prediction { image: path.to_path_buf(), guesses })
     }
 
-    /// The square that the network sees of an image file.
-    pub fn prepare(&self, path: &Path) -> anyhow::Result<RgbImage> {
-        Ok(self.prepared(decode(path)?))
+    /// What the model says of itself.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
     }
 
-    fn prepared(&self, picture: RgbImage) -> RgbImage {
+    /// The square that the network sees of a picture.
+    pub fn prepared(&self, picture: RgbImage) -> RgbImage {
         // Evaluation transforms draw nothing.
         self.pipeline.apply(picture, &mut ChaCha8Rng::seed_from_u64(0))
     }
@@ -130,7 +141,8 @@ impl Predictor {
     }
 }
 
-fn decode(path: &Path) -> anyhow::Result<RgbImage> {
+/// Reads a picture.
+pub fn decode(path: &Path, limits: &DecodeLimits) -> anyhow::Result<RgbImage> {
     let bytes = fs_err::read(path)?;
-    imageset::decode(&bytes, &DecodeLimits::default()).with_context(|| format!("cannot decode `{}`", path.display()))
+    imageset::decode(&bytes, limits).with_context(|| format!("cannot decode `{}`", path.display()))
 }

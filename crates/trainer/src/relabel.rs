@@ -3,20 +3,33 @@
 
 use std::sync::Arc;
 
-use imageset::{EncodedImage, ImageSource, SourceError};
+use imageset::name::normal;
+use imageset::{DecodeLimits, EncodedImage, ImageSource, SourceError};
+
+use crate::import::are_numbered;
 
 /// A class of the data that the model was not trained on.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "class `{class}` of the data is not known to the model, whose classes are {}\n\n\
-     hint: weights of another program may lack names: give them with `--classes`",
-    shown(known)
+    "class `{class}` of the data is not known to the model, whose classes are {}\n\nhint: {}",
+    shown(known),
+    next_step(class, known)
 )]
 pub struct UnknownClass {
     /// The class.
     pub class: String,
     /// The model's classes.
     pub known: Vec<String>,
+}
+
+/// What to do about a class that is not known.
+fn next_step(class: &str, known: &[String]) -> String {
+    let alike = known.iter().find(|known| known.to_lowercase() == class.to_lowercase());
+    match alike {
+        Some(known) => format!("call it `{known}` in the data too"),
+        None if are_numbered(known) => "the model's classes have no names: give them with `--classes FILE`".to_string(),
+        None => format!("`--leave-out '{class}'` leaves out the images of a folder or split with this name"),
+    }
 }
 
 /// The names, or the first of many.
@@ -35,15 +48,27 @@ pub struct Relabelled {
 }
 
 impl Relabelled {
-    /// Matches the classes of the data with those of the model by name.
+    /// Matches the classes of the data with those of the model by name. Classes without images need not match.
     pub fn new(source: Arc<dyn ImageSource>, data: &[String], model: &[String]) -> Result<Self, UnknownClass> {
-        let labels = data
-            .iter()
-            .map(|class| {
-                let label = model.iter().position(|known| known == class);
-                label.ok_or_else(|| UnknownClass { class: class.clone(), known: model.to_vec() })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut has_images = vec![false; data.len()];
+        for index in 0..source.len() {
+            source.labels(index).into_iter().for_each(|label| has_images[label] = true);
+        }
+        let normal: Vec<String> = model.iter().map(|class| normal(class)).collect();
+        let label = |(class, has_images): (&String, bool)| {
+            // A name as it is comes before one that is only written in another form of Unicode.
+            let exact = model.iter().position(|known| known == class);
+            let alike = || {
+                let class = self::normal(class);
+                normal.iter().position(|known| *known == class)
+            };
+            match exact.or_else(alike) {
+                Some(label) => Ok(label),
+                None if has_images => Err(UnknownClass { class: class.clone(), known: model.to_vec() }),
+                None => Ok(0),
+            }
+        };
+        let labels = data.iter().zip(has_images).map(label).collect::<Result<_, _>>()?;
         Ok(Self { source, labels })
     }
 }
@@ -67,6 +92,10 @@ impl ImageSource for Relabelled {
 
     fn name(&self, index: usize) -> String {
         self.source.name(index)
+    }
+
+    fn limits(&self) -> DecodeLimits {
+        self.source.limits()
     }
 
     fn read(&self, index: usize) -> Result<EncodedImage, SourceError> {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use burn::tensor::Device;
 use ghostnet::GhostNetConfig;
-use imageset::{DataSet, DecodeLimits, ImageSource, OnCorrupt, Pipeline, load_image, random};
+use imageset::{DataSet, ImageSource, OnCorrupt, Pipeline, load_image, random};
 use serde::Deserialize;
 
 use self::history::{History, SplitCurves};
@@ -28,6 +28,7 @@ use crate::checkpoint::find_model;
 use crate::erase;
 use crate::evaluate::{self, Evaluation, Evaluator, Mistake};
 use crate::event::EMA_SUFFIX;
+use crate::measured_data::open_any;
 use crate::recipe::Recipe;
 use crate::relabel::Relabelled;
 use crate::weights::ModelFile;
@@ -199,8 +200,16 @@ impl RunReport {
 
     /// The images, or a note.
     fn open(&mut self, data: Option<PathBuf>) -> Option<DataSet> {
-        match plan::open_data(&mut self.recipe.clone(), data) {
-            Ok(data) => Some(data),
+        // Only other data may be a test set: those of a run that cannot be trained on any more have changed.
+        let is_other = data.is_some();
+        let options = plan::data_options(&mut self.recipe.clone(), data);
+        let opened =
+            if is_other { open_any(&options, plan::open) } else { plan::open(&options).map(|data| (data, None)) };
+        match opened {
+            Ok((data, note)) => {
+                self.notes.extend(note.map(|note| format!("{note}.")));
+                Some(data)
+            }
             Err(error) => {
                 self.notes.push(format!(
                     "The images could not be opened, so nothing that needs them is shown: {:#}. If they were moved, name them with \
@@ -234,13 +243,14 @@ impl RunReport {
         self.notes.extend(plan::split_warning(&card, data).map(|warning| format!("Note that {warning}.")));
         let is_val = self.recipe.eval.splits.iter().any(|split| split == "val") && !data.val.is_empty();
         let (split, images) = if is_val { ("val", &data.val) } else { ("train", &data.train) };
+        evaluate::refuse_one_output(&card.classes, images.as_ref())?;
         let source: Arc<dyn ImageSource> = Arc::new(Relabelled::new(Arc::clone(images), &data.classes, &card.classes)?);
         let loader = evaluate::loader(Arc::clone(&source), &card, BATCH_SIZE, OnCorrupt::Skip)?;
         let evaluator = Evaluator {
             loader: &loader,
             normalization: card.normalization,
             classes: &card.classes,
-            independent_classes: card.independent_classes,
+            independent_classes: card.is_sigmoid(),
             device,
         };
         let evaluation = evaluator.run(&model.fold(), &|| false)?.context("nothing was measured")?;
@@ -296,9 +306,8 @@ impl RunReport {
         let Recipe { seed, data: recipe, .. } = &self.recipe;
         let pipeline = Pipeline::new(&recipe.train, recipe.image_size).context("`data.train` of the recipe")?;
         let normalization = Normalization { mean: recipe.mean, std: recipe.std };
-        let limits = DecodeLimits::default();
         let show = |index: usize| -> anyhow::Result<Augmented> {
-            let image = load_image(data.train.as_ref(), index, &limits)?;
+            let image = load_image(data.train.as_ref(), index)?;
             let views = (0..AUGMENTED_EPOCHS).map(|epoch| {
                 let mut random = random::sample_stream(*seed, epoch, index);
                 let mut view = pipeline.apply(image.clone(), &mut random);

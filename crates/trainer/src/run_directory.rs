@@ -19,7 +19,8 @@ pub struct RunDirectory {
 /// How a recipe of the directory differs from the one given.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{path}` holds a run of another recipe:\n  {}\n\nhint: use `--out` for another directory, or `--fresh` to start over (the old run is kept beside it)",
+    "`{path}` holds a run of another recipe:\n  {}\n\nhint: `--weights '{path}' --out ANOTHER` continues training from the weights of \
+     this run, `--out ANOTHER` alone starts a new run, and `--fresh` starts over here (the old run is kept beside it)",
     .differences.join("\n  ")
 )]
 pub struct RecipeChanged {

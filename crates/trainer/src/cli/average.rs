@@ -8,15 +8,16 @@ use anyhow::Context;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 
-use super::FormatArgs;
+use super::{FormatArgs, HintArgs, tell_notes};
 use crate::average::average;
 use crate::checkpoint::last_models;
+use crate::observe::Output;
 use crate::run_directory;
 
 /// Arguments of `average`.
 #[derive(Debug, Args)]
 pub(super) struct AverageArgs {
-    /// Runs (their last checkpoints), checkpoints, or model files
+    /// Runs (their last checkpoints), checkpoints, model files, or weights of timm or PyTorch
     #[arg(value_name = "RUN|CHECKPOINT", required = true, value_hint = ValueHint::AnyPath)]
     models: Vec<PathBuf>,
     /// How many checkpoints of a run [default: those that its `checkpoint.keep` keeps]
@@ -27,6 +28,8 @@ pub(super) struct AverageArgs {
     out: PathBuf,
     #[command(flatten)]
     format: FormatArgs,
+    #[command(flatten)]
+    hints: HintArgs,
 }
 
 /// What is printed.
@@ -36,12 +39,14 @@ struct Averaged {
     averaged: Vec<PathBuf>,
 }
 
-pub(super) fn run(args: AverageArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: AverageArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let mut averaged = Vec::new();
     for path in &args.models {
         averaged.extend(last_models(path, args.last.map(|last| last as usize))?);
     }
-    run_directory::replace(&args.out, &average(&averaged)?.encode()?)
+    let average = average(&averaged, &args.hints.read()?)?;
+    tell_notes(&average, output);
+    run_directory::replace(&args.out, &average.file.encode()?)
         .with_context(|| format!("cannot write `{}`", args.out.display()))?;
     args.format.print(&Averaged { model: args.out, averaged }, |averaged| {
         let mut text = format!("{}: the average of", averaged.model.display());

@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError, locate, tell_notes};
 use crate::batch::Normalization;
 use crate::bench::{self, Floors, LayerTiming, Timing, Work};
-use crate::model_source::OpenedModel;
+use crate::import::Hints;
+use crate::model_source::FoundModel;
 use crate::observe::Output;
 use crate::recipe::{self, Precision, Recipe};
 use crate::weights::ModelCard;
@@ -61,6 +62,9 @@ pub(super) struct NetworkArgs {
     /// hf:OWNER/NAME, in place of the recipe's
     #[arg(long, value_name = "CHECKPOINT", value_hint = ValueHint::AnyPath, conflicts_with = "width")]
     weights: Option<PathBuf>,
+    /// The set of weights to read from a file of another program that holds several
+    #[arg(long, value_name = "KEY", requires = "weights")]
+    key: Option<String>,
     /// Threads of the CPU [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -141,7 +145,7 @@ pub(super) fn run(command: BenchCommand, global: GlobalArgs, output: &Output) ->
     match command {
         BenchCommand::Step(args) => network(&args, true, global, output)?,
         BenchCommand::Infer(args) => network(&args, false, global, output)?,
-        BenchCommand::Loader(args) => loader(&args, global, output)?,
+        BenchCommand::Loader(args) => loader(&args, output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -168,8 +172,9 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
     let mut recipe = args.work.recipe()?;
     recipe.model.width = args.width.unwrap_or(recipe.model.width);
     if let Some(weights) = &args.weights {
-        let opened = OpenedModel::read(&locate(weights.clone(), global, output)?)?;
-        tell_notes(&opened, global, output);
+        let hints = Hints { key: args.key.clone(), ..Hints::default() };
+        let opened = FoundModel::read(&locate(weights.clone(), global, output)?)?.open(hints)?;
+        tell_notes(&opened, output);
         let ModelCard { variant, width, stem_stride, classes, image_size, .. } = opened.file.card;
         let num_classes = Some(classes.len());
         recipe.model = recipe::Model { variant, width, stem_stride, num_classes, ..recipe.model };
@@ -187,7 +192,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
             .context("cannot start the threads")?;
     }
     let chosen = device::choose(args.device.device)?;
-    if let Some(note) = chosen.note.as_ref().filter(|_| !global.quiet) {
+    if let Some(note) = chosen.note.as_ref() {
         output.line(note);
     }
     let work = Work {
@@ -237,7 +242,7 @@ fn network(args: &NetworkArgs, training: bool, global: GlobalArgs, output: &Outp
     args.format.print(&report, network_text)
 }
 
-fn loader(args: &LoaderArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<()> {
+fn loader(args: &LoaderArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(step_ms) = args.step_ms.filter(|step_ms| !(0.0..=60_000.0).contains(step_ms)) {
         return Err(UsageError(format!("`--step-ms` is {step_ms}, and must be between 0 and 60000")).into());
     }
@@ -252,7 +257,7 @@ fn loader(args: &LoaderArgs, global: GlobalArgs, output: &Output) -> anyhow::Res
     // A device that is not there is heard of before anything is timed.
     let chosen = args.step_ms.map(|_| device::choose(args.device.device)).transpose()?;
     let notes = chosen.iter().filter_map(|chosen| chosen.note.as_ref());
-    notes.filter(|_| !global.quiet).for_each(|note| output.line(note));
+    notes.for_each(|note| output.line(note));
     let timing = bench::loader(&loader, batch_size, seconds, |_| Ok(()))?;
     let fed = match args.step_ms.zip(chosen) {
         Some((step_ms, chosen)) => {

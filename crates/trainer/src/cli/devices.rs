@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use imageset::source::counted;
 
 use super::FormatArgs;
 use crate::device::{AdapterFacts, AdapterKind, CpuFacts, Facts, Survey, SurveyedDevice};
@@ -34,7 +35,7 @@ fn device_text(device: &SurveyedDevice) -> String {
     let SurveyedDevice { device, reason, facts } = device;
     let lines = match facts {
         Facts::Cpu(CpuFacts { name, threads, kernels, .. }) => {
-            vec![format!("{name}, {threads} threads"), format!("kernels    {kernels}")]
+            vec![format!("{name}, {}", counted(*threads, "thread")), format!("kernels    {kernels}")]
         }
         Facts::Adapter(facts) => adapter_text(facts),
     };

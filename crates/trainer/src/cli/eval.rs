@@ -9,10 +9,11 @@ use clap::{Args, ValueEnum, ValueHint};
 use imageset::OnCorrupt;
 use serde::Serialize;
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, HintArgs, interrupted, locate, tell_notes};
+use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, HintArgs, ReadingArgs, interrupted, locate, tell_notes};
 use crate::evaluate::{self, Evaluation, Evaluator, TestTimeAugmentation};
 use crate::interrupt::Interrupt;
-use crate::model_source::{FoundModel, OpenedModel};
+use crate::measured_data::{MeasuredData, Split};
+use crate::model_source::{DataRequest, FoundModel, OpenedModel};
 use crate::observe::Output;
 use crate::relabel::Relabelled;
 use crate::weights::ModelCard;
@@ -26,9 +27,11 @@ pub(super) struct EvalArgs {
     model: PathBuf,
     #[command(flatten)]
     data: DataArgs,
-    /// Which images
-    #[arg(long, value_enum, default_value_t)]
-    split: Split,
+    /// The images to measure on [default: the held-out images of the run, or all images of `--data`]
+    #[arg(long, value_enum)]
+    split: Option<Split>,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Images in a forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -44,15 +47,6 @@ pub(super) struct EvalArgs {
     format: FormatArgs,
     #[command(flatten)]
     hints: HintArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Split {
-    /// Images held out
-    #[default]
-    Val,
-    /// Images trained on
-    Train,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -78,23 +72,22 @@ struct Report {
 
 pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let opened = FoundModel::read(&locate(args.model, global, output)?)?.open(args.hints.read()?)?;
-    tell_notes(&opened, global, output);
-    let data = opened.data(args.data.data)?;
+    tell_notes(&opened, output);
+    let ReadingArgs { leave_out, size } = args.reading;
+    let request = DataRequest { path: args.data.data, leave_out, max_pixels: size.max_pixels };
+    let data = MeasuredData::open(&opened, request, args.split)?;
     let OpenedModel { file, path, .. } = opened;
-    let warnings = data.warnings.iter().map(String::as_str).chain(plan::split_warning(&file.card, &data));
-    if !global.quiet {
-        warnings.for_each(|warning| output.line(&format!("warning: {warning}")));
-    }
+    evaluate::refuse_one_output(&file.card.classes, data.images.as_ref())?;
+    let split_warning = data.split_here.as_ref().and_then(|data| plan::split_warning(&file.card, data));
+    let warnings = data.warnings.iter().map(String::as_str).chain(split_warning);
+    warnings.for_each(|warning| output.line(&format!("warning: {warning}")));
+    data.left_out.line().iter().for_each(|line| output.line(line));
     let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
+    if let Some(note) = device.note.as_ref() {
         output.line(note);
     }
-    let split = match args.split {
-        Split::Val => &data.val,
-        Split::Train => &data.train,
-    };
     let card = file.card.clone();
-    let source = Relabelled::new(Arc::clone(split), &data.classes, &card.classes)?;
+    let source = Relabelled::new(data.images, &data.classes, &card.classes)?;
     let on_corrupt = match args.on_corrupt {
         Corrupt::Error => OnCorrupt::Error,
         Corrupt::Skip => OnCorrupt::Skip,
@@ -104,7 +97,7 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
         loader: &loader,
         normalization: card.normalization,
         classes: &card.classes,
-        independent_classes: card.independent_classes,
+        independent_classes: card.is_sigmoid(),
         device: &device.device,
     };
     let interrupt = Interrupt::listen()?;

@@ -9,8 +9,10 @@ use clap::{Args, ValueHint};
 
 use super::{DataArgs, FormatArgs, GlobalArgs, HintArgs, UsageError, locate, tell_notes};
 use crate::export::{Comparison, Exported, Exporter, OnnxOptions, Precision, Quantization, SafetensorsOptions};
-use crate::model_source::FoundModel;
+use crate::measured_data::open_any;
+use crate::model_source::{DataRequest, FoundModel};
 use crate::observe::Output;
+use crate::plan;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -60,7 +62,8 @@ impl ExportArgs {
             Err(UsageError(format!("`{flag}` is for {kind}, and `{}` is another kind of file", self.out.display()))
                 .into())
         };
-        match self.out.extension().and_then(|extension| extension.to_str()) {
+        let ending = self.out.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
             Some("safetensors") => {
                 let onnx_flags = [
                     ("--opset", self.opset.is_some()),
@@ -121,13 +124,22 @@ pub(super) fn run(args: ExportArgs, global: GlobalArgs, output: &Output) -> anyh
         bail!("the file would take the place of `{}`, which it is made of", found.path.display());
     }
     let opened = found.open(args.hints.read()?)?;
-    tell_notes(&opened, global, output);
-    let data = args.int8.then(|| opened.data(args.data.data)).transpose()?;
+    tell_notes(&opened, output);
+    let data = args
+        .int8
+        .then(|| opened.data_options(DataRequest { path: args.data.data, ..DataRequest::default() }))
+        .transpose()?;
+    // A test set can be measured on, and ranges can be chosen on it.
+    let data = match data.map(|options| open_any(&options, plan::open)).transpose()? {
+        Some((data, note)) => {
+            note.iter().for_each(|note| output.line(&format!("note: {note}")));
+            Some(data)
+        }
+        None => None,
+    };
     let exporter = Exporter::new(opened.file)?;
     let progress = |step: &str| {
-        if !global.quiet {
-            output.line(step);
-        }
+        output.line(step);
     };
     let exported = match (kind, data) {
         (Kind::Safetensors(options), _) => exporter.safetensors(&args.out, options),

@@ -19,7 +19,8 @@ use crate::run_directory;
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// Weights of other programs: safetensors, .pth, .pt or .pdparams, nothing in which is executed, or hf:OWNER/NAME
+    /// Weights of other programs: safetensors, .pth, .pt or .pdparams (nothing in them is executed), a folder with safetensors in
+    /// several parts, or hf:OWNER/NAME
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// The model file to write [default: the name of FILE, as .safetensors in the current folder]
@@ -49,7 +50,8 @@ fn default_out(name: &Path) -> PathBuf {
     let last = name.file_name().unwrap_or(OsStr::new("weights")).to_string_lossy();
     match name.to_str().is_some_and(|name| name.starts_with("hf:")) {
         true => PathBuf::from(format!("{}.safetensors", last.split('@').next().unwrap_or_default())),
-        false => Path::new(&*last).with_extension("safetensors"),
+        // An index stands for the model whose parts it lists.
+        false => Path::new(last.strip_suffix(".index.json").unwrap_or(&last)).with_extension("safetensors"),
     }
 }
 

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 use ghostnet::{GhostNetConfig, LayerCount, Variant};
+use imageset::source::counted;
 use serde::Serialize;
 
 use super::{FormatArgs, GlobalArgs, locate, tell_notes};
-use crate::model_source::OpenedModel;
+use crate::import::Hints;
+use crate::model_source::FoundModel;
 use crate::observe::Output;
 use crate::recipe;
 use crate::weights::ModelCard;
@@ -20,6 +22,9 @@ pub(super) struct InspectArgs {
     /// A recipe, a run, a checkpoint, a model file, weights of timm or PyTorch, or hf:OWNER/NAME
     #[arg(value_name = "RECIPE|CHECKPOINT", value_hint = ValueHint::AnyPath)]
     target: String,
+    /// The set of weights to read from a file of another program that holds several
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Height and width of the images, pixels [default: the recipe's or the model's]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
     image_size: Option<u32>,
@@ -93,13 +98,14 @@ fn is_model(target: &str) -> bool {
     let path = Path::new(target);
     target.starts_with("hf:")
         || path.is_dir()
-        || path.is_file() && path.extension().is_none_or(|extension| extension != "toml")
+        || path.is_file() && path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("toml"))
 }
 
 pub(super) fn run(args: InspectArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let inspection = if is_model(&args.target) {
-        let opened = OpenedModel::read(&locate(PathBuf::from(&args.target), global, output)?)?;
-        tell_notes(&opened, global, output);
+        let opened = FoundModel::read(&locate(PathBuf::from(&args.target), global, output)?)?
+            .open(Hints { key: args.key, ..Hints::default() })?;
+        tell_notes(&opened, output);
         let card = opened.file.card;
         let image_size = args.image_size.unwrap_or(card.image_size);
         inspect(card.variant, &card.config(), image_size, Some(card))
@@ -117,8 +123,9 @@ fn text(inspection: &Inspection) -> String {
         variant, width, num_classes, image_size, parameters, multiply_adds, tensors, card, layers, ..
     } = inspection;
     let mut text = format!(
-        "{} {width}x, {num_classes} classes, {image_size} px\nparameters     {parameters}\nmultiply-adds  {multiply_adds}\ntensors        {tensors}",
-        variant.title()
+        "{} {width}x, {}, {image_size} px\nparameters     {parameters}\nmultiply-adds  {multiply_adds}\ntensors        {tensors}",
+        variant.title(),
+        counted(*num_classes, "class")
     );
     if let Some(card) = card {
         let _ = write!(

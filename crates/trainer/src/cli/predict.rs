@@ -1,6 +1,7 @@
 //! `ghostnet predict`
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,14 +9,18 @@ use clap::{Args, ValueHint};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use imageset::RgbImage;
+use imageset::name::path_text;
 
 use super::{
-    DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, UsageError, describe, locate, tell_notes,
+    DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, SizeArgs, UsageError, describe, locate,
+    tell_notes,
 };
 use crate::device::{self, DeviceChoice};
+use crate::import::ONE_OUTPUT;
 use crate::model_source::FoundModel;
 use crate::observe::Output;
-use crate::predict::{Prediction, Predictor};
+use crate::predict::{self, Prediction, Predictor, inputs};
+use crate::weights::ModelCard;
 
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
@@ -24,8 +29,8 @@ pub(super) struct PredictArgs {
     /// exported ONNX file
     #[arg(value_name = "CHECKPOINT", value_hint = ValueHint::AnyPath)]
     model: PathBuf,
-    /// Image files
-    #[arg(value_name = "IMAGE", required = true, value_hint = ValueHint::FilePath)]
+    /// Image files, folders of them, lists of them (CSV, TSV, JSON, or text with a path in each line), or patterns such as 'photos/*.jpg'
+    #[arg(value_name = "IMAGE", required = true, value_hint = ValueHint::AnyPath)]
     images: Vec<PathBuf>,
     /// How many classes to print for each image
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -33,6 +38,8 @@ pub(super) struct PredictArgs {
     /// Write what the network sees of each image into a folder, as PNG files
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     inputs: Option<PathBuf>,
+    #[command(flatten)]
+    size: SizeArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -48,12 +55,17 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
         if !matches!(args.device.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
             return Err(UsageError("ONNX files are run on the CPU: leave `--device` out".to_string()).into());
         }
-        return classify(&Predictor::onnx(onnx, found.into_bytes())?, &args, output);
+        let predictor = Predictor::onnx(onnx, found.into_bytes())?;
+        tell_one_output(predictor.card(), output);
+        return classify(&predictor, &args, output);
     }
     let opened = found.open(args.hints.read()?)?;
-    tell_notes(&opened, global, output);
+    tell_notes(&opened, output);
+    if !opened.notes.iter().any(|note| note == ONE_OUTPUT) {
+        tell_one_output(&opened.file.card, output);
+    }
     let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
+    if let Some(note) = device.note.as_ref() {
         output.line(note);
     }
     device.run(|| {
@@ -62,47 +74,111 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
     })
 }
 
-fn classify(predictor: &Predictor, args: &PredictArgs, output: &Output) -> anyhow::Result<ExitCode> {
-    if let Some(folder) = &args.inputs {
-        write_inputs(predictor, &args.images, folder, output)?;
+fn tell_one_output(card: &ModelCard, output: &Output) {
+    if card.classes.len() == 1 {
+        output.line(&format!("note: {ONE_OUTPUT}"));
     }
-    let mut predictions = Vec::new();
-    for image in &args.images {
-        match predictor.predict(image, args.top as usize) {
-            Ok(prediction) => predictions.push(prediction),
-            Err(error) => output.line(&describe(&error)),
+}
+
+fn classify(predictor: &Predictor, args: &PredictArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    let mut answers = Answers::new(args.format.format);
+    let mut failed = false;
+    if let Some(folder) = &args.inputs {
+        fs_err::create_dir_all(folder)?;
+    }
+    let limits = args.size.limits();
+    let mut places = 0..;
+    for argument in &args.images {
+        let files = match inputs::expand(argument) {
+            Ok(inputs) => {
+                inputs.left_out.line().iter().for_each(|line| output.line(line));
+                inputs.files
+            }
+            Err(error) => {
+                output.error(&describe(&error));
+                failed = true;
+                continue;
+            }
+        };
+        for (path, place) in files.into_iter().zip(&mut places) {
+            let prediction = predict::decode(&path, &limits).and_then(|picture| {
+                let input = args.inputs.as_ref().map(|folder| (predictor.prepared(picture.clone()), folder));
+                Ok((predictor.predict(&path, picture, args.top as usize)?, input))
+            });
+            let written = match prediction {
+                Ok((prediction, input)) => {
+                    answers.print(&prediction)?;
+                    input.map_or(Ok(()), |(input, folder)| write_input(&input, &path, place, folder))
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                output.error(&describe(&error));
+                failed = true;
+            }
         }
     }
-    let failed = predictions.len() < args.images.len();
-    if !predictions.is_empty() || args.format.format == Format::Json {
-        args.format.print(&predictions, |predictions| text(predictions))?;
+    answers.end()?;
+    if let Some(folder) = args.inputs.as_ref() {
+        output.line(&format!("{}: what the network sees of each image", folder.display()));
     }
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// `FOLDER/00000-NAME.png` for each image that can be read, in their order.
-fn write_inputs(predictor: &Predictor, images: &[PathBuf], folder: &Path, output: &Output) -> anyhow::Result<()> {
-    fs_err::create_dir_all(folder)?;
-    for (at, path) in images.iter().enumerate() {
-        // What cannot be read is told when it is to be classified.
-        let Ok(RgbImage { width, height, pixels }) = predictor.prepare(path) else { continue };
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let file = folder.join(format!("{at:05}-{name}.png"));
-        let mut bytes = Vec::new();
-        PngEncoder::new(&mut bytes).write_image(&pixels, width, height, ExtendedColorType::Rgb8)?;
-        fs_err::write(file, bytes)?;
-    }
-    output.line(&format!("{}: what the network sees of each image", folder.display()));
-    Ok(())
+/// Writes `FOLDER/00000-NAME.png`, the number being the place of the image among all.
+fn write_input(input: &RgbImage, path: &Path, place: usize, folder: &Path) -> anyhow::Result<()> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let file = folder.join(format!("{place:05}-{name}.png"));
+    let mut bytes = Vec::new();
+    let RgbImage { width, height, pixels } = input;
+    PngEncoder::new(&mut bytes).write_image(pixels, *width, *height, ExtendedColorType::Rgb8)?;
+    Ok(fs_err::write(file, bytes)?)
 }
 
-fn text(predictions: &[Prediction]) -> String {
-    let mut text = String::new();
-    for prediction in predictions {
-        let _ = writeln!(text, "{}", prediction.image.display());
-        for guess in &prediction.guesses {
-            let _ = writeln!(text, "  {:6.2} %  {}", guess.probability * 100.0, guess.class);
+/// Prints each answer as soon as it is there: as text, or as one JSON array.
+struct Answers {
+    format: Format,
+    count: usize,
+}
+
+impl Answers {
+    fn new(format: Format) -> Self {
+        Self { format, count: 0 }
+    }
+
+    fn print(&mut self, prediction: &Prediction) -> anyhow::Result<()> {
+        let answer = match self.format {
+            Format::Text => format!("{}\n", text(prediction)),
+            Format::Json => {
+                let before = if self.count == 0 { "[" } else { "," };
+                // No string holds a line break, so each one begins a line of the array.
+                format!("{before}\n  {}", serde_json::to_string_pretty(prediction)?.replace('\n', "\n  "))
+            }
+        };
+        self.count += 1;
+        write(&answer)
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        match (self.format, self.count) {
+            (Format::Text, _) => Ok(()),
+            (Format::Json, 0) => write("[]\n"),
+            (Format::Json, _) => write("\n]\n"),
         }
     }
-    text.trim_end().to_string()
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+fn text(prediction: &Prediction) -> String {
+    // A line break in a name would look like another answer.
+    let mut text = path_text(&prediction.image).replace('\n', "\\n").replace('\r', "\\r");
+    for guess in &prediction.guesses {
+        let _ = write!(text, "\n  {:6.2} %  {}", guess.probability * 100.0, guess.class);
+    }
+    text
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, UsageError};
+use super::{DataArgs, DeviceArgs, FormatArgs, UsageError};
 use crate::observe::Output;
 use crate::report::{Report, RunReport, is_run};
 use crate::{device, run_directory};
@@ -97,22 +97,18 @@ fn check(runs: &[PathBuf], out: &Path) -> Result<(), UsageError> {
     }
 }
 
-pub(super) fn run(args: ReportArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ReportArgs, output: &Output) -> anyhow::Result<ExitCode> {
     check(&args.runs, &args.out)?;
     let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref().filter(|_| !global.quiet) {
+    if let Some(note) = device.note.as_ref() {
         output.line(note);
     }
     let mut runs = Vec::new();
     for path in &args.runs {
-        if !global.quiet {
-            output.line(&format!("measuring the run in `{}` on {device}", path.display()));
-        }
+        output.line(&format!("measuring the run in `{}` on {device}", path.display()));
         let run = device.run(|| RunReport::gather(path, args.data.data.clone(), &device.device))?;
-        if !global.quiet {
-            for note in &run.notes {
-                output.line(&format!("note: {note}"));
-            }
+        for note in &run.notes {
+            output.line(&format!("note: {note}"));
         }
         runs.push(run);
     }

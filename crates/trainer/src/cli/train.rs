@@ -27,6 +27,9 @@ pub(super) struct TrainArgs {
     /// hf:OWNER/NAME
     #[arg(long, value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
     weights: Option<PathBuf>,
+    /// The network to read from a file of another program in `--weights` that holds several, for instance `student`
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Learn from another network too, one for the same classes: a run (its best checkpoint), a checkpoint, or a model file
     #[arg(long, value_name = "TEACHER", value_hint = ValueHint::AnyPath)]
     teacher: Option<PathBuf>,
@@ -80,12 +83,15 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
         }
     };
     let (data, weights, teacher) = (args.data.data, located(args.weights)?, located(args.teacher)?);
-    let plan = Plan::new(loaded.recipe, Inputs { data, weights, teacher, resumes })?;
-    if !global.quiet {
-        for warning in &plan.data.warnings {
-            output.line(&format!("warning: {warning}"));
-        }
+    let plan = Plan::new(loaded.recipe, Inputs { data, weights, key: args.key, teacher, resumes })?;
+    for warning in &plan.data.warnings {
+        output.line(&format!("warning: {warning}"));
     }
+    let pretrained = plan.pretrained.iter().flat_map(|pretrained| &pretrained.notes);
+    for note in pretrained.chain(plan.teacher.iter().flat_map(|teacher| &teacher.notes)) {
+        output.line(&format!("note: {note}"));
+    }
+    plan.data.left_out.line().iter().for_each(|line| output.line(line));
     if args.dry_run {
         let summary = plan.summary(args.device.device.processor());
         args.format.print(&summary, |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
@@ -94,13 +100,13 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     // From here on Ctrl-C means: save, then stop.
     let interrupt = Interrupt::listen()?;
     let device = device::choose(args.device.device)?;
-    plan.check_images(&|_| ())?;
+    if let Some(warning) = plan.check_images(&|_| ())? {
+        output.line(&format!("warning: {warning}"));
+    }
     if args.lr_find {
         check_device(&plan, &device)?;
-        if !global.quiet {
-            device.note.iter().for_each(|note| output.line(note));
-            output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
-        }
+        device.note.iter().for_each(|note| output.line(note));
+        output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
         let found = device.run(|| find_learning_rate(&plan, &device.device, &|| interrupt.requested()))?;
         let Some(found) = found else { return Ok(interrupted()) };
         args.format.print(&found, ToString::to_string)?;
@@ -109,13 +115,11 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     // Nothing on disk is touched before all that can be wrong has been looked at.
     let directory = RunDirectory::open(&out, args.fresh)?;
     directory.check(&plan.recipe)?;
-    if !global.quiet {
-        if let Some(note) = &device.note {
-            output.line(note);
-        }
-        output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
-        output.line(&plan.summary(device.processor()).to_string());
+    if let Some(note) = &device.note {
+        output.line(note);
     }
+    output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
+    output.line(&plan.summary(device.processor()).to_string());
     let verbosity = if global.quiet { -1 } else { 0 };
     let outcome = train(
         &plan,
@@ -129,11 +133,12 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     )?;
     match outcome {
         Outcome::Interrupted => return Ok(interrupted()),
-        Outcome::AlreadyCompleted if !global.quiet => output.line(&format!(
-            "the run in `{}` is complete; `--fresh` starts over, a larger `train.total` or `eval.patience` is another run",
+        Outcome::AlreadyCompleted => output.line(&format!(
+            "the run in `{0}` is complete; `--weights '{0}' --out ANOTHER` continues from its weights with a new schedule, and `--fresh` \
+             starts over",
             out.display()
         )),
-        Outcome::Completed | Outcome::AlreadyCompleted => {}
+        Outcome::Completed => {}
     }
     Ok(ExitCode::SUCCESS)
 }

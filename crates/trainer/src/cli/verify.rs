@@ -54,7 +54,7 @@ struct Written {
 
 pub(super) fn run(args: VerifyArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let opened = FoundModel::read(&locate(args.model, global, output)?)?.open(args.hints.read()?)?;
-    tell_notes(&opened, global, output);
+    tell_notes(&opened, output);
     let model = opened.path;
     let verifier = Verifier::new(opened.file, &model)?;
     let Some(against) = args.against else {

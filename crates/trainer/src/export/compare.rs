@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use burn::tensor::{Tensor, TensorData};
-use imageset::{DataSet, DecodeLimits, OpenOptions, Pipeline, RgbImage, SourceKind, load_image};
+use imageset::{DataSet, OpenOptions, Pipeline, RgbImage, SourceKind, load_image};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -106,9 +106,9 @@ pub(super) const PICTURE_TOLERANCE: f32 = 0.02;
 
 /// The first pictures of the bundled sample.
 fn sample_pictures() -> anyhow::Result<Vec<RgbImage>> {
-    let options = OpenOptions { kind: SourceKind::FashionMnistSample, path: None, val_fraction: 0.2, seed: 0 };
+    let options = OpenOptions { kind: SourceKind::FashionMnistSample, val_fraction: 0.2, ..OpenOptions::default() };
     let data = DataSet::open(&options).context("the bundled sample")?;
-    (0..6).map(|index| Ok(load_image(data.val.as_ref(), index, &DecodeLimits::default())?)).collect()
+    (0..6).map(|index| Ok(load_image(data.val.as_ref(), index)?)).collect()
 }
 
 /// A picture with smooth and sharp parts.

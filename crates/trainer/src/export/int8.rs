@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use imageset::{DataSet, DecodeLimits, ImageSource, RgbImage, load_image};
+use imageset::{DataSet, ImageSource, RgbImage, load_image};
 use prost::Message;
 use serde::Serialize;
 
 use super::compare::top;
 use super::quantize::{self, Observed};
 use super::{Exported, Exporter, OnnxOptions, proto, put};
+use crate::evaluate::OneOutput;
 use crate::onnx_runtime::{Input, Runtime};
 use crate::relabel::Relabelled;
 
@@ -75,10 +76,14 @@ impl Exporter {
     ) -> anyhow::Result<Exported> {
         // Ranges are those of prepared images, wherever these are prepared.
         let (_, float) = self.onnx_model(OnnxOptions { with_preprocessing: false, ..options })?;
+        // Whatever the labels are, there is no top-1 accuracy of one output to choose by.
+        if let [class] = self.card.classes.as_slice() {
+            return Err(OneOutput { class: class.clone() }.into());
+        }
         let labelled =
             |split: &Arc<dyn ImageSource>| Relabelled::new(Arc::clone(split), &data.classes, &self.card.classes);
         let (train, val) = (labelled(&data.train)?, labelled(&data.val)?);
-        let calibration = self.some_images(&train, NUM_CALIBRATION_IMAGES)?;
+        let calibration = self.some_images(if train.is_empty() { &val } else { &train }, NUM_CALIBRATION_IMAGES)?;
         let measured = self.some_images(if val.is_empty() { &train } else { &val }, NUM_MEASURED_IMAGES)?;
         if calibration.is_empty() || measured.is_empty() {
             bail!("there are no images to choose ranges on");
@@ -124,7 +129,7 @@ impl Exporter {
         let mut images = Vec::with_capacity(count);
         for at in 0..count {
             let index = at * source.len() / count;
-            if let Ok(picture) = load_image(source, index, &DecodeLimits::default()) {
+            if let Ok(picture) = load_image(source, index) {
                 images.push(Labelled { square: self.square(picture)?, labels: source.labels(index) });
             }
         }

@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use imageset::source::counted;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Observer, Output};
@@ -257,8 +258,7 @@ fn clock(time: Duration) -> String {
 
 fn skipped(num_images: u64, names: &[String]) -> String {
     const SHOWN: usize = 3;
-    let files = if num_images == 1 { "1 file".to_owned() } else { format!("{num_images} files") };
-    let mut text = format!("skipped {files} that could not be decoded");
+    let mut text = format!("skipped {} that could not be decoded", counted(num_images as usize, "file"));
     let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     if !shown.is_empty() {
         text.push_str(": ");

@@ -13,17 +13,19 @@ pub struct Output {
     writer: Arc<Mutex<Box<dyn Write + Send>>>,
     bars: MultiProgress,
     terminal: bool,
+    quiet: bool,
 }
 
 impl Output {
-    /// Standard error.
-    pub fn stderr() -> Self {
+    /// Standard error; of errors alone if it is quiet.
+    pub fn stderr(quiet: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Self {
             writer: Arc::new(Mutex::new(Box::new(io::stderr()))),
             bars: MultiProgress::with_draw_target(target),
             terminal,
+            quiet,
         }
     }
 
@@ -33,6 +35,7 @@ impl Output {
             writer: Arc::new(Mutex::new(Box::new(writer))),
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
             terminal: false,
+            quiet: false,
         }
     }
 
@@ -41,11 +44,18 @@ impl Output {
         self.terminal
     }
 
-    /// Writes a line, above the bars if there are any.
+    /// Writes a line, above the bars if there are any; nothing if it is quiet.
+    pub fn line(&self, text: &str) {
+        if !self.quiet {
+            self.error(text);
+        }
+    }
+
+    /// Writes a line even if it is quiet.
     ///
     /// A console that is gone (a closed pipe, a terminal that hung up) is no reason to stop a run: nobody is left to be
     /// told, so there is no error either.
-    pub fn line(&self, text: &str) {
+    pub fn error(&self, text: &str) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.bars.suspend(|| drop(writeln!(writer, "{text}").and_then(|()| writer.flush())));
     }

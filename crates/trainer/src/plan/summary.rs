@@ -1,6 +1,7 @@
 //! The plan in figures, for people and programs: what `--dry-run` prints and a run begins with.
 
 use ghostnet::Variant;
+use imageset::source::counted;
 use serde::Serialize;
 
 use super::Plan;
@@ -141,25 +142,42 @@ pub struct PlanSummary {
     pub recipe_hash: String,
 }
 
+/// An epoch with as many digits as a reader needs: `66.67`, and `3` for a whole number.
+fn rounded(epoch: f64) -> f64 {
+    (epoch * 100.0).round() / 100.0
+}
+
 impl std::fmt::Display for PlanSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { batch_size, accumulate, images_per_step, steps_per_epoch, total_epochs, total_steps, .. } = self;
+        let [images, steps] = ["image", "step"].map(|noun| move |count: u64| counted(count as usize, noun));
         let mut rows = vec![
             ("data", self.data.clone()),
             (
                 "images",
-                format!("{} train, {} val, {} classes", self.num_train_images, self.num_val_images, self.num_classes),
+                format!(
+                    "{} train, {} val, {}",
+                    self.num_train_images,
+                    self.num_val_images,
+                    counted(self.num_classes, "class")
+                ),
             ),
             ("model", format!("{} {}x at {} px", self.variant.title(), self.width, self.image_size)),
             ("parameters", self.parameters.to_string()),
             ("multiply-adds", self.multiply_adds.to_string()),
             ("step", format!("{batch_size} images x {accumulate} = {images_per_step} images")),
-            ("epoch", format!("{} images / {images_per_step} = {steps_per_epoch} steps", self.num_train_images)),
+            (
+                "epoch",
+                format!("{} / {images_per_step} = {}", images(self.num_train_images as u64), steps(*steps_per_epoch)),
+            ),
             (
                 "run",
                 format!(
-                    "{total_epochs} epochs x {steps_per_epoch} = {total_steps} steps, {} images",
-                    self.total_images
+                    "{} epoch{} x {steps_per_epoch} = {}, {}",
+                    rounded(*total_epochs),
+                    if *total_epochs == 1.0 { "" } else { "s" },
+                    steps(*total_steps),
+                    images(self.total_images)
                 ),
             ),
             (
@@ -200,6 +218,10 @@ impl PlanSummary {
     /// The learning-rate curve as text.
     pub fn learning_rate_chart(&self) -> String {
         let rates: Vec<f64> = self.learning_rates.iter().map(|point| point.learning_rate).collect();
-        text_chart(&rates, |rate| format!("{rate:.1e}"), ["learning rate", &format!("epoch {}", self.total_epochs)])
+        text_chart(
+            &rates,
+            |rate| format!("{rate:.1e}"),
+            ["learning rate", &format!("epoch {}", rounded(self.total_epochs))],
+        )
     }
 }

@@ -18,6 +18,12 @@ pub struct Data {
     /// The file or folder; the command line's `--data` goes before it. Not needed for a bundled source.
     #[serde(default, serialize_with = "readable_path")]
     pub path: Option<PathBuf>,
+    /// Files and folders of the data that are not taken, as patterns of `.gitignore` without `**` and `!`: `"*.tif"`, `"/unsorted"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
+    /// Maximum number of pixels of an image, width times height; a larger image counts as damaged. Default: 178,956,970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_pixels: Option<u64>,
     /// The share of the images kept for evaluation where the source has no split of its own.
     #[serde(default = "default::val_fraction")]
     pub val_fraction: f64,
@@ -112,6 +118,7 @@ impl Data {
         require(self.sampling != Sampling::Repeated(0), "data.sampling", || {
             "each image must come once or more: `{ repeated = 3 }`".to_owned()
         })?;
+        require(self.max_pixels != Some(0), "data.max_pixels", || "`max_pixels` must be 1 or more".to_owned())?;
         require(self.batch_size > 0, "data.batch_size", || "`batch_size` must be 1 or more".to_owned())?;
         // The network halves the image five times.
         require(self.image_size >= 32, "data.image_size", || {

@@ -19,6 +19,10 @@ pub struct Distill {
     /// A run (its best checkpoint), a checkpoint or a model file; the command line's `--teacher` goes before it.
     #[serde(serialize_with = "readable_path", skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// Which network of the file, where it holds several: what the names of its tensors begin with, up to a dot, or the key of its
+    /// dictionary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Scores are divided by it: above 1 the classes that are not the best count for more.
     pub temperature: f64,
     /// Weight of the teacher's part of the loss.
@@ -30,7 +34,7 @@ pub struct Distill {
 impl Default for Distill {
     fn default() -> Self {
         let Distillation { temperature, weight, task_weight } = Distillation::default();
-        Self { teacher: None, temperature, weight, task_weight }
+        Self { teacher: None, key: None, temperature, weight, task_weight }
     }
 }
 

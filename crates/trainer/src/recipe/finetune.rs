@@ -20,6 +20,10 @@ pub struct Finetune {
     /// it.
     #[serde(serialize_with = "readable_path", skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// Which network of the file, where it holds several: what the names of its tensors begin with, up to a dot, or the key of its
+    /// dictionary; the command line's `--key` goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The stem and the first so many of the ten stages keep their weights and statistics: 0 trains everything, 10 the head alone.
     pub freeze_stages: usize,
     /// The learning rate of a stage is this much of that of the stage behind it; 1 is the same rate everywhere.
@@ -30,7 +34,7 @@ pub struct Finetune {
 
 impl Default for Finetune {
     fn default() -> Self {
-        Self { weights: None, freeze_stages: 0, layer_decay: 1.0, head_warmup: None }
+        Self { weights: None, key: None, freeze_stages: 0, layer_decay: 1.0, head_warmup: None }
     }
 }
 
@@ -66,6 +70,15 @@ mod tests {
         assert_ne!(here.hash(), small().hash(), "a network that knows something is another start");
         assert_ne!(here.hash(), set(&["finetune.weights=/a", "finetune.freeze_stages=3"])?.hash());
         assert_eq!(set(&["finetune={}"])?.finetune, Some(Finetune::default()));
+        Ok(())
+    }
+
+    #[test]
+    fn the_key_of_a_network_in_a_file_is_part_of_the_identity_and_absent_unless_it_is_given() -> Result<(), RecipeError>
+    {
+        let plain = set(&["finetune.weights=/a"])?;
+        assert!(!plain.to_toml().contains("key"), "recipes of before stay as they were");
+        assert_ne!(plain.hash(), set(&["finetune.weights=/a", "finetune.key=student"])?.hash());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 use super::history::Point;
-use super::number::{count, epoch, percent};
+use super::number::{count, counted, epoch, percent};
 use crate::calibration::Bin;
 
 /// Colours of the style sheet. With [`DASHES`], which are one fewer, 35 lines differ.
@@ -288,7 +288,7 @@ pub(super) fn reliability(bins: &[Bin]) -> Markup {
                     @let (top, height) = (y(accuracy.max(confidence)), (accuracy - confidence).abs() * SIDE);
                     g {
                         title {
-                            (format!("{} sure, {} right, {} images", percent(confidence), percent(accuracy), bin.num_images))
+                            (format!("{} sure, {} right, {}", percent(confidence), percent(accuracy), counted(bin.num_images, "image")))
                         }
                         rect.right x=(short(left)) width=(short(width)) y=(short(y(accuracy))) height=(short(accuracy * SIDE)) {}
                         rect.(kind) x=(short(left)) width=(short(width)) y=(short(top)) height=(short(height)) {}

@@ -1,5 +1,7 @@
 //! Numbers as a person reads them: `87.2 %`, `5 182 508`, `1 min 48 s`. The spaces within do not break.
 
+use imageset::source::plural;
+
 const SPACE: char = '\u{a0}';
 
 /// A share of 1 in percent, with one digit.
@@ -27,8 +29,7 @@ pub(super) fn count(number: u64) -> String {
 
 /// A number with its noun: `1 image`, `2 images`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{}{SPACE}{noun}{plural}", count(number))
+    format!("{}{SPACE}{noun}{}", count(number), plural(number, noun))
 }
 
 /// A time in its two largest units.

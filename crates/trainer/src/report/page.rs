@@ -296,7 +296,7 @@ fn augmented(images: &[Augmented]) -> Markup {
 
 fn recipe(run: &RunReport, index: usize) -> Markup {
     let environment = &run.environment;
-    let threads = environment.threads.map(|threads| format!("{threads} threads"));
+    let threads = environment.threads.map(|threads| counted(threads as u64, "thread"));
     let machine: Vec<String> = environment.device.iter().cloned().chain(threads).collect();
     html! {
         h2 id=(format!("recipe-{index}")) { "How it was made" }

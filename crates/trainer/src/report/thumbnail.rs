@@ -6,7 +6,7 @@ use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ImageEncoder, imageops};
-use imageset::{DecodeLimits, ImageSource, RgbImage, load_image};
+use imageset::{ImageSource, RgbImage, load_image};
 
 /// Longest side of a thumbnail, pixels: twice as many as it takes on the page, for dense screens.
 const MAX_SIDE: u32 = 224;
@@ -18,7 +18,7 @@ const JPEG_QUALITY: u8 = 82;
 
 /// A picture of a source; none if it cannot be read.
 pub(super) fn of(source: &dyn ImageSource, index: usize) -> Option<String> {
-    let picture = load_image(source, index, &DecodeLimits::default()).ok()?;
+    let picture = load_image(source, index).ok()?;
     data_uri(picture).ok()
 }
 

@@ -119,7 +119,7 @@ fn plan(scene: &Scene, sets: &[&str]) -> Plan {
     let sets: Vec<String> = sets.iter().map(ToString::to_string).chain([photos]).collect();
     let text = std::fs::read_to_string(scene.path("recipe.toml")).expect("a recipe");
     let recipe = trainer::recipe::parse("recipe.toml", &text, &sets).expect("a recipe");
-    Plan::new(recipe, Inputs { data: None, weights: None, teacher: None, resumes: false }).expect("a plan")
+    Plan::new(recipe, Inputs::default()).expect("a plan")
 }
 
 /// Failures in this process are heard through its one panic hook, so that only one test at a time may have some.

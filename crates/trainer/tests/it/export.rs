@@ -174,6 +174,29 @@ fn decoded_pictures_of_any_size_go_into_a_graph_with_preprocessing() {
 }
 
 #[test]
+fn a_very_long_picture_gets_the_same_scores_from_a_run_and_from_its_graph() {
+    let scene = trained();
+    export(&scene, &["model.onnx", "--with-preprocessing", "--dynamic-batch"]);
+    // A class for each third of the picture, so that a crop from another place would get other scores.
+    let colors = [[230, 40, 30], [30, 220, 50], [40, 50, 240]];
+    let images = [(1716, 100), (100, 5000), (9000, 30), (1, 3000), (65_000, 1)].map(|(width, height)| {
+        let pixel = |x: u32, y: u32| {
+            let place = u64::from(x.max(y)) * 3 / u64::from(width.max(height));
+            image::Rgb(colors[place as usize].map(|level: u8| level.wrapping_add((x * 7 + y * 11) as u8 % 16)))
+        };
+        let name = format!("{width}x{height}.png");
+        image::RgbImage::from_fn(width, height, pixel).save(scene.path(&name)).expect("a picture");
+        name
+    });
+    let images = images.each_ref().map(String::as_str);
+    let [expected, found] = ["run", "model.onnx"].map(|model| predict(&scene, model, &images));
+    for (expected, found) in expected.iter().zip(&found) {
+        let name = expected["image"].as_str().expect("a name");
+        assert_near(name, &probabilities(found), &probabilities(expected), 0.01);
+    }
+}
+
+#[test]
 fn whole_numbers_of_8_bits_are_measured_and_a_quarter_as_large() {
     let scene = trained();
     let float = export(&scene, &["float.onnx"]);

@@ -755,7 +755,7 @@ fn weights_are_found_under_either_name_and_safetensors_come_first() {
 }
 
 #[test]
-fn a_description_may_be_absent_but_not_damaged() {
+fn a_description_may_be_absent_and_its_invalid_values_are_ignored() {
     let lab = Lab::new();
     let server = hub_of(&[("config.json", r#"{"architecture": "ghostnet_100", "num_classes": 1000}"#)]);
     let config = lab.hub(&server).config(&repository()).unwrap().unwrap();
@@ -768,13 +768,19 @@ fn a_description_may_be_absent_but_not_damaged() {
     assert_eq!(Hub::new(offline).unwrap().config(&repository()).unwrap(), None);
 
     let lab = Lab::new();
-    let server = hub_of(&[("config.json", r#"{"num_classes": 0}"#)]);
+    let server = hub_of(&[("config.json", r#"{"architecture": "x", "num_classes": 0, "crop_pct": 7}"#)]);
+    let config = lab.hub(&server).config(&repository()).unwrap().unwrap();
+    assert_eq!((config.architecture.as_deref(), config.num_classes, config.crop_pct), (Some("x"), None, None));
+    assert_eq!(config.unread[0].to_string(), "has `crop_pct`: 7 is not above 0 and at most 1");
+
+    let lab = Lab::new();
+    let server = hub_of(&[("config.json", r#"["num_classes"]"#)]);
     let error = lab.hub(&server).config(&repository()).unwrap_err();
     assert_eq!(
         lab.shown(&server.address, &error),
         format!(
             "`config.json` of `hf:timm/ghostnet_100.in1k`, kept as \
-             `CACHE/models--timm--ghostnet_100.in1k/snapshots/{COMMIT}/config.json`, has `num_classes`: 0 is not 1 to 1000000\n\n\
+             `CACHE/models--timm--ghostnet_100.in1k/snapshots/{COMMIT}/config.json`, cannot be read: it is not an object\n\n\
              hint: name another revision, or tell the repository's owner"
         )
     );

@@ -2,7 +2,7 @@
 
 #[path = "../../../foreign-weights/tests/it/build/mod.rs"]
 #[expect(dead_code, reason = "what only the tests of the reader need")]
-mod build;
+pub(crate) mod build;
 
 use burn::tensor::TensorData;
 use insta::assert_snapshot;
@@ -122,7 +122,7 @@ fn layer_names() -> Vec<[&'static str; 3]> {
     table.lines().skip(1).map(row).collect()
 }
 
-type State = Vec<(String, TensorData)>;
+pub(crate) type State = Vec<(String, TensorData)>;
 
 /// The tensors as iamhankai's program keeps them: squeeze-and-excite and the head are dense layers.
 fn of_iamhankai(state: &State) -> State {
@@ -170,7 +170,7 @@ fn transposed(data: &TensorData) -> TensorData {
 }
 
 /// A file of PyTorch with float32 tensors.
-fn zip_file(state: &State) -> Vec<u8> {
+pub(crate) fn zip_file(state: &State) -> Vec<u8> {
     let floats: Vec<_> = state.iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")).collect();
     let total: usize = floats.iter().map(|(_, data)| data.num_elements()).sum();
     let (mut pickle, mut values) = (Pickle::new().raw(b"}"), Vec::<f32>::new());
@@ -204,7 +204,7 @@ fn scene_with_the_other_lineage() -> (Scene, State) {
     (scene, state)
 }
 
-fn safetensors(state: &State) -> Vec<u8> {
+pub(crate) fn safetensors(state: &State) -> Vec<u8> {
     trainer::weights::encode(state, None).expect("tensors")
 }
 
