@@ -73,7 +73,7 @@ pub struct TarError {
     pub reason: String,
 }
 
-/// Lists the entries of an archive, or of several that were joined one behind the other.
+/// Lists the entries of an archive, or of several that were joined one after the other.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub fn index(mut reader: impl Read + Seek) -> Result<Vec<TarEntry>, TarError> {
         .and_then(|total| reader.rewind().map(|()| total))
         .map_err(|error| damaged(0, error.to_string()))?;
     let mut archive = tar::Archive::new(&mut reader);
-    // Zeros end an archive, and `cat a.tar b.tar` puts another one behind them.
+    // Zeros end an archive, and `cat a.tar b.tar` puts another one after them.
     archive.set_ignore_zeros(true);
     let entries = archive.entries_with_seek().map_err(|error| damaged(0, error.to_string()))?;
     let mut found = Vec::new();

@@ -115,7 +115,7 @@ pub enum ClassListFault {
         /// The value, or its kind.
         value: String,
     },
-    /// A key of YAML, with a block or a list behind it.
+    /// A key of YAML, with a block or a list after it.
     #[error(
         "`{key}:` begins a list of names in YAML, which is not read: write one name per line, or an array of names in JSON"
     )]

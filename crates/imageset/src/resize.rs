@@ -3,7 +3,7 @@
 //! Bilinear and bicubic (a = -0.5, Catmull-Rom) widen their filter when an image shrinks, which torchvision calls antialias.
 //! The levels are those of `Image.resize` in Pillow 13.0, bit for bit; the tests hold them against it. The algorithm is that
 //! of Pillow's [`Resample.c`](https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c): weights in double
-//! precision, rounded to 22 bits behind the point, and two passes with levels rounded and clipped in between.
+//! precision, rounded to 22 bits after the point, and two passes with levels rounded and clipped in between.
 //!
 //! Both passes add up [`LANES`] levels side by side, in loops that the compiler turns into vector instructions. To resize rows,
 //! as many of them are transposed before and after.
@@ -138,7 +138,7 @@ const BICUBIC: Filter = Filter {
     },
 };
 
-/// Bits of a weight behind the point: 32 less 8 of the level and 2 for sums out of its range.
+/// Bits of a weight after the point: 32 less 8 of the level and 2 for sums out of its range.
 const FRACTION_BITS: u32 = 32 - 8 - 2;
 
 /// A weight of the fixed-point arithmetic is `high * 2^LOW_BITS + low`.

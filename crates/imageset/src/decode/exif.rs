@@ -184,7 +184,7 @@ mod tests {
     use crate::image::RgbImage;
     use crate::random::{below, stream};
 
-    /// A TIFF file whose first directory lies at `directory` and has `others` entries in front of the orientation.
+    /// A TIFF file whose first directory lies at `directory` and has `others` entries before the orientation.
     fn tiff(is_little: bool, directory: u32, others: u16, kind: u16, value: u32) -> Vec<u8> {
         let short = |number: u16| if is_little { number.to_le_bytes() } else { number.to_be_bytes() };
         let long = |number: u32| if is_little { number.to_le_bytes() } else { number.to_be_bytes() };

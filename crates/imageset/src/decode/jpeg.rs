@@ -55,13 +55,13 @@ fn malformed(reason: &dyn std::fmt::Display) -> DecodeError {
 
 /// The pixels of a file with some edits, by `zune-jpeg`.
 ///
-/// It fills up data that end too early with zeros, as libjpeg and Pillow do, so the rest of the picture becomes gray or striped. For
-/// this reason the data of each scan are followed by bits that are no code of any table, and who reads on fails. A file that is whole is
-/// decoded as fast as without them.
+/// Where data end too early, `zune-jpeg` goes on with zeros, as libjpeg and Pillow do, and the rest of the picture becomes gray or
+/// striped. Therefore bits that are not a code of any table are inserted after the data of each scan, so that a decoder that needs more
+/// data fails. They do not slow down the decoding of complete files.
 ///
-/// What goes unnoticed in spite of that is a cut within the last code of a scan, which the bits behind it may complete, and in a scan
-/// that refines AC coefficients a cut behind the last new coefficient, where nothing but lowest bits is missing. A progressive file
-/// that ends between two scans is a whole one.
+/// Two cuts remain undetected: one within the last code of a scan, which the inserted bits may complete, and, in a scan that refines AC
+/// coefficients, one after the last new coefficient, where only lowest bits are missing. A progressive file that ends between two scans
+/// counts as complete.
 fn by_zune(
     bytes: &[u8],
     header: &JpegHeader,
@@ -69,8 +69,8 @@ fn by_zune(
     limits: &DecodeLimits,
 ) -> Result<Vec<u8>, DecodeError> {
     let is_progressive = header.frame.process == Process::Progressive;
-    // Of a DC coefficient that is refined any bit is valid. And behind the first of several scans `zune-jpeg` insists on having seen
-    // the next marker when it is done.
+    // Any bit is valid where a DC coefficient is refined, and after the first of several scans `zune-jpeg` expects the next marker.
+    // These scans are checked here instead.
     let is_guarded = |at: usize, scan: &Scan| !is_progressive || (at > 0 && scan.spectral_start > 0);
     if is_progressive {
         // Those have at most one code for a block, so this takes little time.
@@ -97,11 +97,11 @@ fn transcoded(bytes: &[u8], header: &JpegHeader, color: Color) -> Result<Vec<u8>
     jpeg_planes::to_rgb(header, color, components).map_err(|reason| malformed(&reason))
 }
 
-/// Data that no decoder takes for codes: ones, because no code consists of ones alone (C.2), in front of a restart marker and behind
-/// it, where a decoder goes on that missed one.
+/// Data that a decoder cannot take for codes: ones, because no code consists of ones only (C.2), before and after a restart marker. A
+/// decoder that expects a restart continues after the marker.
 fn guard(scan: &Scan) -> Vec<u8> {
-    // A code that is cut, the bits behind it and a whole code have 47 bits, and `zune-jpeg` has up to 63 in its buffer. In front of a
-    // code that refines there are also the correction bits of blocks that have ended: libjpeg saves up 1,000 (jcphuff.c).
+    // A cut code, its extra bits and another code have 47 bits, and `zune-jpeg` buffers up to 63. A code that refines may be preceded by
+    // the correction bits of earlier blocks, of which libjpeg collects up to 1,000 (jcphuff.c).
     let num_bytes = if scan.high_bit > 0 { 144 } else { 8 };
     let ones = [0xff, 0x00].repeat(num_bytes);
     [ones.as_slice(), &[0xff, 0xd0], &ones].concat()
@@ -344,7 +344,7 @@ fn removals(ranges: &[Range<usize>]) -> Vec<Edit> {
     ranges.iter().cloned().map(Edit::removal).collect()
 }
 
-/// Sorts edits. What is put in front of something comes before its removal.
+/// Sorts edits. What is put before something comes before its removal.
 fn in_order(edits: &mut [Edit]) {
     edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
 }
@@ -810,7 +810,7 @@ mod tests {
                     for (scan, number) in JpegHeader::read(&bytes).unwrap().scans.iter().zip(1..) {
                         let data = scan.data.clone();
                         let refines_ac = scan.high_bit > 0 && scan.spectral_start > 0;
-                        // Four bytes are more than the last code, and behind the last new coefficient nothing is missing that shows.
+                        // Four bytes are more than the last code, and after the last new coefficient nothing is missing that shows.
                         let last = if refines_ac { data.start + data.len() / 2 } else { data.end - 4 };
                         for len in (data.start..=last).step_by(7) {
                             let error = cut(len).expect_err("the data end too early");

@@ -1,6 +1,6 @@
 //! The quantized coefficients of a JPEG file: sequential or progressive, in any number of scans, with any sampling factors.
 //!
-//! This is the part of a decoder in front of the cosine transform. It serves the files that `zune-jpeg` gets wrong, so it is
+//! This is the part of a decoder before the cosine transform. It serves the files that `zune-jpeg` gets wrong, so it is
 //! written to be compared with ITU T.81, whose sections the comments name, rather than to be fast. Data that end too early or
 //! leave a block are an error: half a picture would be trained on.
 
@@ -192,7 +192,7 @@ struct Picture<'a, B> {
     layouts: Vec<Layout>,
 }
 
-/// The scans that make the picture: once a sequential scan has all components, nothing behind it counts (libjpeg, jdapimin.c).
+/// The scans that make the picture: once a sequential scan has all components, nothing after it counts (libjpeg, jdapimin.c).
 pub(super) fn scans_to_decode(header: &JpegHeader) -> &[Scan] {
     let is_complete = |scan: &Scan| scan.components.len() == header.frame.components.len();
     match header.scans.split_first() {
@@ -352,7 +352,7 @@ struct Restarts {
 }
 
 impl Restarts {
-    /// Counts a unit, and tells whether a marker comes in front of it.
+    /// Counts a unit, and tells whether a marker comes before it.
     fn is_due(&mut self) -> bool {
         if self.interval == 0 {
             return false;
@@ -572,7 +572,7 @@ impl<'a> BitReader<'a> {
         Self { bytes, at: 0, buffer: 0, available: 0 }
     }
 
-    /// Takes bytes up to the next marker. A zero behind a byte 0xff is stuffed in (F.1.2.3), a second 0xff is a fill byte.
+    /// Takes bytes up to the next marker. A zero after a byte 0xff is stuffed in (F.1.2.3), a second 0xff is a fill byte.
     fn fill(&mut self) {
         while self.available <= 48 {
             let Some(&byte) = self.bytes.get(self.at) else { return };
@@ -621,7 +621,7 @@ impl<'a> BitReader<'a> {
         Ok(symbol)
     }
 
-    /// Goes behind the next restart marker. What is left in front of it is padding, or harmless garbage.
+    /// Moves past the next restart marker. What is left before it is padding, or harmless garbage.
     fn skip_restart_marker(&mut self, number: u8) -> Result<(), DataFault> {
         (self.buffer, self.available) = (0, 0);
         while let Some(&byte) = self.bytes.get(self.at) {
@@ -730,7 +730,7 @@ impl Tables {
         }
     }
 
-    /// Reads the segments up to a scan, which comes behind those of earlier calls.
+    /// Reads the segments up to a scan, which comes after those of earlier calls.
     fn read_before(&mut self, scan: &Scan, header: &JpegHeader, bytes: &[u8]) -> Result<(), ScanFault> {
         for segment in header.tables.get(self.num_read..scan.tables_before).unwrap_or_default() {
             self.read(segment.kind, bytes.get(segment.payload.clone()).unwrap_or_default())?;
@@ -1007,7 +1007,7 @@ mod tests {
         assert_eq!(block, expected);
         assert_eq!(decoder.end_of_band_run, 0);
 
-        // Sixteen zeros stop at the sixteenth: the correction bit of a coefficient behind them comes with the next symbol.
+        // Sixteen zeros stop at the sixteenth: the correction bit of a coefficient after them comes with the next symbol.
         let mut block = [0i16; BLOCK];
         block[17] = 4;
         let bytes = data("10  01 1");

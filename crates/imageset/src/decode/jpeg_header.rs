@@ -17,17 +17,17 @@ pub struct JpegHeader {
     pub scans: Vec<Scan>,
     /// Segments that change the state of a decoder, in file order; [`Scan::tables_before`] places the scans among them.
     pub tables: Vec<TableSegment>,
-    /// Whether there is a JFIF segment in front of the first scan.
+    /// Whether there is a JFIF segment before the first scan.
     pub has_jfif: bool,
-    /// Adobe's segments in front of the first scan, in file order.
+    /// Adobe's segments before the first scan, in file order.
     pub adobe: Vec<AdobeSegment>,
     /// Whether one of Adobe's segments follows the first scan.
     pub has_late_adobe: bool,
-    /// The payloads of the EXIF segments in front of the first scan, without the identifier, in file order.
+    /// The payloads of the EXIF segments before the first scan, without the identifier, in file order.
     pub exif: Vec<Range<usize>>,
-    /// The payload of the last XMP segment in front of the first scan, without the identifier.
+    /// The payload of the last XMP segment before the first scan, without the identifier.
     pub xmp: Option<Range<usize>>,
-    /// Bytes in front of the first scan that belong to no segment, in ascending order.
+    /// Bytes before the first scan that belong to no segment, in ascending order.
     pub stray: Vec<Range<usize>>,
     /// Where the end-of-image marker begins.
     pub end: usize,
@@ -42,7 +42,7 @@ pub struct Frame {
     pub precision: u8,
     /// Columns.
     pub width: u16,
-    /// Rows; 0 if a segment behind the first scan tells them.
+    /// Rows; 0 if a segment after the first scan tells them.
     pub height: u16,
     /// The components, in the order of the frame header.
     pub components: Vec<Component>,
@@ -148,7 +148,7 @@ pub enum HeaderFault {
     /// The end, or a scan, comes before a frame header.
     #[error("it has no frame header, which gives the size of the picture")]
     NoFrame,
-    /// There is nothing behind the frame header.
+    /// There is nothing after the frame header.
     #[error("it has no scan, which holds the picture")]
     NoScan,
     /// There are several frame headers.
@@ -385,9 +385,9 @@ impl Scan {
     }
 }
 
-/// The next marker at or behind `at`: where it begins, and its code.
+/// The next marker at or after `at`: where it begins, and its code.
 ///
-/// A marker may follow any number of fill bytes 0xff (B.1.1.2), which do not belong to it. A byte 0xff in front of a zero is
+/// A marker may follow any number of fill bytes 0xff (B.1.1.2), which do not belong to it. A byte 0xff before a zero is
 /// compressed data (F.1.2.3), or garbage.
 fn next_marker(bytes: &[u8], mut at: usize) -> Option<(usize, u8)> {
     loop {

@@ -243,7 +243,7 @@ fn write_gray(coefficients: &ComponentCoefficients, first_row: usize, height: us
     let ([height_high, height_low], [width_high, width_low]) =
         ((height as u16).to_be_bytes(), (coefficients.width as u16).to_be_bytes());
     file.extend([0xff, 0xc1, 0, 11, 8, height_high, height_low, width_high, width_low, 1, 1, 0x11, 0]);
-    // Codes of one length: 16 sizes of a DC difference in 5 bits, and 15 sizes of an AC coefficient behind each of 16 runs of
+    // Codes of one length: 16 sizes of a DC difference in 5 bits, and 15 sizes of an AC coefficient after each of 16 runs of
     // zeros, the end of a block, and a run of zeros alone, in 8 bits. Each symbol's code is its place.
     file.extend([0xff, 0xc4, 0, 35, 0x00, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     file.extend(0..16u8);

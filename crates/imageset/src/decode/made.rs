@@ -18,13 +18,13 @@ pub(super) struct Made {
     /// Units between two restart markers; 0 for none.
     pub(super) restart_interval: u16,
     pub(super) tables: MadeTables,
-    /// Segments in front of the frame header.
+    /// Segments before the frame header.
     pub(super) front: Vec<u8>,
     /// Segments between the frame header and the tables.
     pub(super) behind_frame: Vec<u8>,
-    /// Segments behind the last scan.
+    /// Segments after the last scan.
     pub(super) behind_scans: Vec<u8>,
-    /// Whether quantization tables come only in front of the first scan of a component, and others in front of later ones.
+    /// Whether quantization tables come only before the first scan of a component, and others before later ones.
     pub(super) redefines_quantization: bool,
     /// Of each component, blocks as in an interleaved scan, each in zigzag order. Outside of the picture they are 0.
     pub(super) coefficients: Vec<Vec<i16>>,
@@ -255,7 +255,7 @@ pub(super) fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [(data.len() as u32).to_be_bytes().as_slice(), kind, data, &crc.sum().to_be_bytes()].concat()
 }
 
-/// A PNG file of 16 x 8 pixels with chunks in front of the pixels and behind them.
+/// A PNG file of 16 x 8 pixels with chunks before the pixels and after them.
 pub(super) fn with_chunks(front: &[u8], behind: &[u8]) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(16, 8, |x, y| image::Rgb([x as u8 * 9, y as u8 * 20, 50]));
     let mut bytes = std::io::Cursor::new(Vec::new());

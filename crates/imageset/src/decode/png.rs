@@ -12,7 +12,7 @@ pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
         let data = behind.get(..u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
         let kind = [k0, k1, k2, k3];
         let checksum = 4;
-        // Nothing behind the end is part of the file.
+        // Nothing after the end is part of the file.
         rest = if kind == *b"IEND" { &[] } else { behind.get(data.len() + checksum..).unwrap_or_default() };
         Some((kind, data))
     })
@@ -32,7 +32,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
                 let reason = format!("its palette has {} bytes, which is not a multiple of 3", data.len());
                 return Err(DecodeError::Malformed { format: "PNG", reason });
             }
-            // Both stand in front of the pixels.
+            // Both stand before the pixels.
             b"IDAT" => return Ok(()),
             _ => {}
         }
