@@ -25,7 +25,7 @@ pub use self::safetensors::SafetensorsError;
 pub use archive::ArchiveError;
 pub use legacy::LegacyError;
 pub use pickle::PickleError;
-pub use shards::{ShardName, Shards, ShardsError};
+pub use shards::{ShardIndex, ShardName, Shards, ShardsError};
 pub use shown::{listed, shown};
 pub use state_dict::StateDictError;
 pub use tensor::TensorError;

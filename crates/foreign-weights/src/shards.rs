@@ -121,6 +121,60 @@ pub struct Shards {
     weight_map: BTreeMap<String, String>,
 }
 
+/// An index of weights in several safetensors files. The files need not be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIndex {
+    path: PathBuf,
+    /// The file of each tensor.
+    weight_map: BTreeMap<String, String>,
+    total_size: Option<u64>,
+}
+
+impl ShardIndex {
+    /// Reads an index. Every file that it names must be a safetensors file in the folder of the index.
+    pub fn read(path: &Path) -> Result<Self, ShardsError> {
+        let wrong = |reason: String| ShardsError::Index { path: path.to_path_buf(), reason };
+        let index: serde_json::Value =
+            serde_json::from_slice(&fs_err::read(path)?).map_err(|error| wrong(error.to_string()))?;
+        let map = index.get("weight_map").and_then(serde_json::Value::as_object);
+        let map = map.ok_or_else(|| wrong("it has no object `weight_map`".to_string()))?;
+        let weight_map: BTreeMap<String, String> = map
+            .iter()
+            .map(|(tensor, file)| {
+                let file = file
+                    .as_str()
+                    .ok_or_else(|| wrong(format!("the file of tensor {} is not a string", shown(tensor))))?;
+                Ok((tensor.clone(), file.to_string()))
+            })
+            .collect::<Result<_, ShardsError>>()?;
+        if weight_map.is_empty() {
+            return Err(wrong("its `weight_map` is empty".to_string()));
+        }
+        for name in weight_map.values().collect::<BTreeSet<_>>() {
+            let (path, shard) = (path.to_path_buf(), shown(name));
+            // The index is a stranger's: it must not lead out of its folder.
+            if name.contains(['/', '\\']) || Path::new(name).file_name().is_none_or(|last| last != name.as_str()) {
+                return Err(ShardsError::Name { path, shard });
+            }
+            if !has_ending(Path::new(name), ENDING) {
+                return Err(ShardsError::Format { path, shard });
+            }
+        }
+        let total_size = index.pointer("/metadata/total_size").and_then(serde_json::Value::as_u64);
+        Ok(Self { path: path.to_path_buf(), weight_map, total_size })
+    }
+
+    /// The names of the files, each once.
+    pub fn files(&self) -> BTreeSet<&str> {
+        self.weight_map.values().map(String::as_str).collect()
+    }
+
+    /// Bytes of all tensors, as the index says.
+    pub fn total_size(&self) -> Option<u64> {
+        self.total_size
+    }
+}
+
 /// The name of one part of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardName {
@@ -196,43 +250,19 @@ impl Shards {
     }
 
     fn of_index(path: &Path) -> Result<Self, ShardsError> {
-        let wrong = |reason: String| ShardsError::Index { path: path.to_path_buf(), reason };
-        let index: serde_json::Value =
-            serde_json::from_slice(&fs_err::read(path)?).map_err(|error| wrong(error.to_string()))?;
-        let map = index.get("weight_map").and_then(serde_json::Value::as_object);
-        let map = map.ok_or_else(|| wrong("it has no object `weight_map`".to_string()))?;
-        let weight_map: BTreeMap<String, String> = map
-            .iter()
-            .map(|(tensor, file)| {
-                let file = file
-                    .as_str()
-                    .ok_or_else(|| wrong(format!("the file of tensor {} is not a string", shown(tensor))))?;
-                Ok((tensor.clone(), file.to_string()))
-            })
-            .collect::<Result<_, ShardsError>>()?;
-        if weight_map.is_empty() {
-            return Err(wrong("its `weight_map` is empty".to_string()));
-        }
-        let names: BTreeSet<&String> = weight_map.values().collect();
+        let ShardIndex { path, weight_map, .. } = ShardIndex::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        let names: BTreeSet<&String> = weight_map.values().collect();
         let (mut files, mut missing) = (Vec::new(), Vec::new());
         for name in &names {
-            let (path, shard) = (path.to_path_buf(), shown(name));
-            // The index is a stranger's: it must not lead out of its folder.
-            if name.contains(['/', '\\']) || Path::new(name).file_name().is_none_or(|last| last != name.as_str()) {
-                return Err(ShardsError::Name { path, shard });
-            }
             let file = folder.join(name);
-            if !has_ending(&file, ENDING) {
-                return Err(ShardsError::Format { path, shard });
-            }
             if file.is_file() { files.push(file) } else { missing.push((*name).clone()) }
         }
         if !missing.is_empty() {
-            let (path, shards) = (path.to_path_buf(), listed(&missing));
-            return Err(ShardsError::Missing { path, shards, count: names.len() });
+            let (shards, count) = (listed(&missing), names.len());
+            return Err(ShardsError::Missing { path, shards, count });
         }
-        Ok(Self { path: path.to_path_buf(), files, weight_map })
+        Ok(Self { path, files, weight_map })
     }
 
     /// The index, or the folder of parts without one.

@@ -18,6 +18,8 @@ mod settings;
 use std::io::{Read, Seek};
 use std::path::PathBuf;
 
+use foreign_weights::{ShardIndex, ShardsError};
+
 pub use config::PretrainedConfig;
 pub use error::{Fault, HubError};
 pub use repository::Repository;
@@ -27,14 +29,17 @@ use cache::Cache;
 use client::{Client, Metadata};
 use repository::{SHA256_DIGITS, is_commit, path_fault};
 
-/// Larger files are not fetched: GhostNets have 10 to 60 MB.
+/// Larger weights, in one file or in several, are not fetched: GhostNets have 10 to 60 MB.
 const MAX_WEIGHTS_BYTES: u64 = 4 << 30;
 /// The description of a model with 21 000 named classes has about 1 MB.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
 
 /// What weights are called, in the order of preference: timm's `HF_SAFE_WEIGHTS_NAME` and `HF_WEIGHTS_NAME`
-/// (`timm/models/_hub.py`, timm 1.0.31).
-const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// (`timm/models/_hub.py`, timm 1.0.31), each followed by the index of the same weights in several files, as transformers looks for them
+/// (`SAFE_WEIGHTS_INDEX_NAME` and `WEIGHTS_INDEX_NAME` in `transformers/utils/__init__.py`).
+const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const INDEX_ENDING: &str = ".index.json";
 const CONFIG: &str = "config.json";
 
 /// A hub, and the cache of what came from it.
@@ -55,7 +60,8 @@ pub struct HubFile {
     pub note: Option<String>,
 }
 
-/// How far a download is; also that of another process, while it is waited for. It goes back if a server begins anew.
+/// How far the download of a file is, also if another process downloads it. It falls back if a server starts over, and starts at 0 for each
+/// file of weights in several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes on the disk.
@@ -97,25 +103,68 @@ impl Hub {
         self.fetch(repository, file, MAX_WEIGHTS_BYTES, progress).map_err(|fault| about(repository, file, fault))
     }
 
-    /// Fetches the weights, whichever of their usual names they have.
+    /// Fetches the weights, whichever of their usual names they have. Of weights in several files it gives the index, and the files that it
+    /// names lie beside it.
     ///
     /// # Errors
     ///
-    /// [`HubError::File`], with the [`Fault`].
+    /// [`HubError::File`], with the file and the [`Fault`]; [`HubError::Shards`] if weights in several files cannot be joined.
     pub fn weights(&self, repository: &Repository, progress: &mut dyn FnMut(Progress)) -> Result<HubFile, HubError> {
-        let [first, second] = WEIGHTS;
-        let fetched = match self.fetch(repository, first, MAX_WEIGHTS_BYTES, progress) {
-            Err(Fault::NoFile { .. }) => match self.fetch(repository, second, MAX_WEIGHTS_BYTES, progress) {
-                Err(Fault::NoFile { .. }) => Err((first, Fault::NoWeights { other: second })),
-                result => result.map_err(|fault| (second, fault)),
-            },
-            // Without a connection the cache may have the one of the other name.
-            Err(fault @ (Fault::Offline { .. } | Fault::Unavailable { .. })) => {
-                self.fetch(repository, second, MAX_WEIGHTS_BYTES, progress).map_err(|_| (first, fault))
+        let cache = Cache::new(&self.settings.cache, repository);
+        let mut unreached = None;
+        for file in WEIGHTS {
+            let max_bytes = if file.ends_with(INDEX_ENDING) { MAX_CONFIG_BYTES } else { MAX_WEIGHTS_BYTES };
+            let fetched = match &unreached {
+                None => self.fetch(repository, file, max_bytes, progress),
+                // Without a connection the cache may have the weights under another name.
+                Some((_, fault)) => match from_cache(&cache, repository, file, fault) {
+                    Some(Ok(found)) => Ok(found),
+                    Some(Err(_)) | None => continue,
+                },
+            };
+            match fetched {
+                Ok(found) => {
+                    if file.ends_with(INDEX_ENDING) {
+                        self.shards(repository, file, &found, progress)?;
+                    }
+                    return Ok(found);
+                }
+                Err(Fault::NoFile { .. }) => {}
+                Err(fault @ (Fault::Offline { .. } | Fault::Unavailable { .. })) => unreached = Some((file, fault)),
+                Err(fault) => return Err(about(repository, file, fault)),
             }
-            result => result.map_err(|fault| (first, fault)),
-        };
-        fetched.map_err(|(file, fault)| about(repository, file, fault))
+        }
+        let [first, _, other, _] = WEIGHTS;
+        let (file, fault) = unreached.unwrap_or((first, Fault::NoWeights { other }));
+        Err(about(repository, file, fault))
+    }
+
+    /// Fetches the files that the index called `name` lists, as they were at its commit.
+    fn shards(
+        &self,
+        repository: &Repository,
+        name: &str,
+        index: &HubFile,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), HubError> {
+        let wrong = |fault| HubError::Shards { repository: repository.clone(), fault: Box::new(fault) };
+        let too_large = || wrong(ShardsError::TooLarge { path: index.path.clone() });
+        let joined = ShardIndex::read(&index.path).map_err(wrong)?;
+        if joined.total_size().is_some_and(|total| total > MAX_WEIGHTS_BYTES) {
+            return Err(too_large());
+        }
+        let at_commit = repository.at(index);
+        let mut left = MAX_WEIGHTS_BYTES;
+        for shard in joined.files() {
+            let found = self.fetch(&at_commit, shard, left, progress).map_err(|fault| match fault {
+                Fault::TooLarge { .. } => too_large(),
+                Fault::NoFile { .. } => about(repository, shard, Fault::NoShard { index: name.to_owned() }),
+                fault => about(repository, shard, fault),
+            })?;
+            let length = found.path.metadata().map_err(|error| about(repository, shard, error.into()))?.len();
+            left = left.saturating_sub(length);
+        }
+        Ok(())
     }
 
     /// Fetches and reads timm's description of the model, which a repository may lack.
@@ -158,10 +207,13 @@ impl Hub {
             return Ok(HubFile { path, commit, note: None });
         }
         if self.settings.offline {
-            return from_cache(&cache, repository, file, Fault::Offline { cache: self.settings.cache.clone() });
+            let fault = Fault::Offline { cache: self.settings.cache.clone() };
+            return from_cache(&cache, repository, file, &fault).unwrap_or(Err(fault));
         }
         let metadata = match self.client.metadata(repository, file, !is_cached) {
-            Err(fault @ Fault::Unavailable { .. }) => return from_cache(&cache, repository, file, fault),
+            Err(fault @ Fault::Unavailable { .. }) => {
+                return from_cache(&cache, repository, file, &fault).unwrap_or(Err(fault));
+            }
             Err(Fault::NoFile { commit }) => {
                 // For a time without a connection; a cache that may only be read does without.
                 if let Some(commit) = &commit {
@@ -218,21 +270,18 @@ impl Hub {
     }
 }
 
-/// The cache's answer where the hub gives none: its copy, or that there is no such file. Else the fault stands.
-fn from_cache(cache: &Cache, repository: &Repository, file: &str, fault: Fault) -> Result<HubFile, Fault> {
-    let Some(commit) = cache.commit(repository.revision()) else { return Err(fault) };
-    match cache.find(&commit, file) {
-        Some(path) => {
-            let why = match &fault {
-                Fault::Unavailable { reason, .. } => reason,
-                _ => "`HF_HUB_OFFLINE` is set",
-            };
-            let note = format!("`{file}` of `{repository}` is from the cache, commit {commit:.7}: {why}");
-            Ok(HubFile { path, commit, note: Some(note) })
-        }
-        None if cache.is_absent(&commit, file) => Err(Fault::NoFile { commit: Some(commit) }),
-        None => Err(fault),
+/// The cache's answer where the hub gives none because of a fault: its copy, or that there is no such file. `None` if the cache knows neither.
+fn from_cache(cache: &Cache, repository: &Repository, file: &str, fault: &Fault) -> Option<Result<HubFile, Fault>> {
+    let commit = cache.commit(repository.revision())?;
+    if let Some(path) = cache.find(&commit, file) {
+        let why = match fault {
+            Fault::Unavailable { reason, .. } => reason,
+            _ => "`HF_HUB_OFFLINE` is set",
+        };
+        let note = format!("`{file}` of `{repository}` is from the cache, commit {commit:.7}: {why}");
+        return Some(Ok(HubFile { path, commit, note: Some(note) }));
     }
+    cache.is_absent(&commit, file).then_some(Err(Fault::NoFile { commit: Some(commit) }))
 }
 
 fn about(repository: &Repository, file: &str, fault: Fault) -> HubError {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use foreign_weights::ShardsError;
+
 use super::Repository;
 use super::config::ConfigError;
 
@@ -49,6 +51,14 @@ pub enum HubError {
         path: PathBuf,
         /// What is wrong with it.
         fault: ConfigError,
+    },
+    /// The weights are in several files, which cannot be joined by their index.
+    #[error("the weights of `{repository}` are in several files that cannot be joined: {fault}")]
+    Shards {
+        /// Where they come from.
+        repository: Repository,
+        /// What is wrong with the index.
+        fault: Box<ShardsError>,
     },
 }
 
@@ -100,9 +110,18 @@ pub enum Fault {
         /// The revision's commit, where the server tells.
         commit: Option<String>,
     },
+    /// One of several files of weights is not there.
+    #[error(
+        "`{index}` names it, but there is no such file at this revision\n\nhint: name another revision, or tell the repository's owner"
+    )]
+    NoShard {
+        /// The index that names it.
+        index: String,
+    },
     /// None of the names that weights have is there.
     #[error(
-        "there is neither that nor `{other}`\n\nhint: name a repository that holds weights, such as `hf:timm/ghostnet_100.in1k`"
+        "there is neither that nor `{other}`, nor an index of weights in several files\n\n\
+         hint: name a repository that holds weights, such as `hf:timm/ghostnet_100.in1k`"
     )]
     NoWeights {
         /// The second name.

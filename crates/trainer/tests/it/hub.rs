@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use burn::tensor::TensorData;
 use trainer::hub::{Hub, HubError, HubFile, HubSettings, Repository, Token};
 
 use self::server::{Asked, Reply, Server};
@@ -734,7 +735,7 @@ fn weights_are_found_under_either_name_and_safetensors_come_first() {
         (
             &[],
             Err(said(
-                "there is neither that nor `pytorch_model.bin`",
+                "there is neither that nor `pytorch_model.bin`, nor an index of weights in several files",
                 "name a repository that holds weights, such as `hf:timm/ghostnet_100.in1k`",
             )),
         ),
@@ -751,6 +752,82 @@ fn weights_are_found_under_either_name_and_safetensors_come_first() {
         let offline = HubSettings { offline: true, ..lab.settings(&server.address) };
         assert_eq!(read(&Hub::new(offline).unwrap()), expected);
         assert_eq!(lab.path(&format!(".no_exist/{COMMIT}/model.safetensors")).exists(), expected != Ok("s".to_owned()));
+    }
+}
+
+const INDEX: &str = r#"{"metadata": {"total_size": 8}, "weight_map":
+    {"a": "model-00002-of-00002.safetensors", "b": "model-00001-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"}}"#;
+
+#[test]
+fn weights_in_several_files_are_fetched_once_with_their_index() {
+    let server = hub_of(&[
+        ("model.safetensors.index.json", INDEX),
+        ("model-00001-of-00002.safetensors", "one"),
+        ("model-00002-of-00002.safetensors", "two"),
+        // The same weights once more, in another format.
+        ("pytorch_model.bin", "p"),
+    ]);
+    let lab = Lab::new();
+    let fetched = lab.hub(&server).weights(&repository(), &mut |_| {}).unwrap();
+    let snapshot = lab.path(&format!("snapshots/{COMMIT}"));
+    assert_eq!(fetched.path, snapshot.join("model.safetensors.index.json"));
+    assert_eq!((fetched.commit.as_str(), &fetched.note), (COMMIT, &None));
+    let read = |name: &str| fs::read_to_string(snapshot.join(name)).unwrap();
+    assert_eq!(
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"].map(read),
+        ["one".to_owned(), "two".to_owned()]
+    );
+    let downloads = |server: &Server| server.lines().iter().filter(|line| line.starts_with("GET")).count();
+    assert_eq!(downloads(&server), 3);
+    // Again, and without a connection.
+    assert_eq!(lab.hub(&server).weights(&repository(), &mut |_| {}).unwrap(), fetched);
+    assert_eq!(downloads(&server), 3);
+    for settings in [HubSettings { offline: true, ..lab.settings(&server.address) }, lab.settings(&Server::nowhere())] {
+        let cached = Hub::new(settings).unwrap().weights(&repository(), &mut |_| {}).unwrap();
+        assert_eq!(cached.path, fetched.path);
+        assert!(cached.note.unwrap().contains("`model.safetensors.index.json` of `hf:timm/ghostnet_100.in1k` is from"));
+    }
+    assert_eq!(downloads(&server), 3);
+}
+
+#[test]
+fn weights_in_several_files_that_cannot_be_had_are_refused_by_name() {
+    let refusal = |files: &'static [(&'static str, &'static str)]| {
+        let (server, lab) = (hub_of(files), Lab::new());
+        let error = lab.hub(&server).weights(&repository(), &mut |_| {}).unwrap_err();
+        let (lines, error) = (server.lines(), lab.shown(&server.address, &error));
+        (error, lines.iter().filter(|line| line.starts_with("GET")).count())
+    };
+    let missing = refusal(&[("model.safetensors.index.json", INDEX), ("model-00001-of-00002.safetensors", "one")]);
+    let expected = "cannot fetch `model-00002-of-00002.safetensors` of `hf:timm/ghostnet_100.in1k`: \
+                    `model.safetensors.index.json` names it, but there is no such file at this revision\n\n\
+                    hint: name another revision, or tell the repository's owner";
+    assert_eq!(missing, (expected.to_owned(), 2));
+    // Before any of the parts is downloaded.
+    for (file, index, says) in [
+        (
+            "pytorch_model.bin.index.json",
+            r#"{"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}"#,
+            "names `pytorch_model-00001-of-00001.bin`, but only safetensors files can be joined",
+        ),
+        (
+            "model.safetensors.index.json",
+            r#"{"weight_map": {"a": "../../../refs/main.safetensors"}}"#,
+            "names `../../../refs/main.safetensors`, which is not a file in the same folder",
+        ),
+        ("model.safetensors.index.json", r#"{"weight_map": {}}"#, "its `weight_map` is empty"),
+        ("model.safetensors.index.json", "<html>", "is not an index of weight files: expected value"),
+        (
+            "model.safetensors.index.json",
+            r#"{"metadata": {"total_size": 4294967297}, "weight_map": {"a": "a.safetensors"}}"#,
+            "have more than 4294967296 bytes in total",
+        ),
+    ] {
+        let files: &'static [_] = Box::leak(Box::new([(file, index)]));
+        let (error, downloads) = refusal(files);
+        assert!(error.contains(says), "{error}");
+        assert!(error.contains("`hf:timm/ghostnet_100.in1k`"), "{error}");
+        assert_eq!(downloads, 1, "{error}");
     }
 }
 
@@ -841,6 +918,22 @@ fn a_file_of_certificates_that_is_none_is_refused() {
     assert_eq!(fault(&path), expected);
 }
 
+/// The files of a repository with these weights in two files.
+fn in_two_files(state: &[(String, TensorData)], description: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
+    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let (first, second) = state.split_at(state.len() / 2);
+    let parts = [(names[0], first), (names[1], second)];
+    let map: serde_json::Map<String, serde_json::Value> = parts
+        .iter()
+        .flat_map(|(name, part)| part.iter().map(move |(tensor, _)| (tensor.clone(), serde_json::json!(name))))
+        .collect();
+    let index = serde_json::json!({ "metadata": {}, "weight_map": map }).to_string().into_bytes();
+    let part =
+        |(name, part): (&'static str, &[(String, TensorData)])| (name, trainer::weights::encode(part, None).unwrap());
+    let parts = parts.map(part);
+    [("model.safetensors.index.json", index), ("config.json", description)].into_iter().chain(parts).collect()
+}
+
 /// Through the program: the weights and the description of a repository, downloaded once.
 #[test]
 fn a_network_of_a_repository_is_used_with_its_own_preprocessing_and_names() {
@@ -853,14 +946,19 @@ fn a_network_of_a_repository_is_used_with_its_own_preprocessing_and_names() {
         "pretrained_cfg": {"input_size": [3, 48, 48], "interpolation": "bilinear", "crop_pct": 0.9,
         "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}}"#
         .to_vec();
-    let served = weights.clone();
-    let server = Server::start(move |asked, _| {
-        let config = asked.path.ends_with("config.json");
-        let contents = if config { &description } else { &served };
-        let etag = if config { SMALL_ETAG.to_owned() } else { sha256(contents) };
-        let reply = if asked.method == "HEAD" { Reply::status(200) } else { Reply::range(asked, contents) };
-        let reply = reply.header("X-Repo-Commit", COMMIT).header("ETag", format!("\"{etag}\""));
-        if asked.method == "HEAD" { reply.header("Content-Length", contents.len().to_string()) } else { reply }
+    let repositories =
+        [vec![("model.safetensors", weights), ("config.json", description.clone())], in_two_files(&state, description)];
+    let [server, in_files] = repositories.map(|files| {
+        Server::start(move |asked, _| {
+            let name = asked.path.rsplit('/').next().unwrap();
+            let Some((_, contents)) = files.iter().find(|(file, _)| *file == name) else {
+                return Reply::status(404).header("X-Error-Code", "EntryNotFound").header("X-Repo-Commit", COMMIT);
+            };
+            let etag = if name == "config.json" { SMALL_ETAG.to_owned() } else { sha256(contents) };
+            let reply = if asked.method == "HEAD" { Reply::status(200) } else { Reply::range(asked, contents) };
+            let reply = reply.header("X-Repo-Commit", COMMIT).header("ETag", format!("\"{etag}\""));
+            if asked.method == "HEAD" { reply.header("Content-Length", contents.len().to_string()) } else { reply }
+        })
     });
     let run = |args: &[&str], endpoint: &str, offline: bool| {
         let mut command = scene.command(args);
@@ -882,6 +980,13 @@ fn a_network_of_a_repository_is_used_with_its_own_preprocessing_and_names() {
     );
     assert_eq!(inspected["card"]["normalization"]["std"], serde_json::json!([0.25, 0.25, 0.25]));
     assert_eq!(server.lines().iter().filter(|line| line.starts_with("GET") && line.contains("safetensors")).count(), 1);
+    // The same weights in several files.
+    let joined: Vec<String> =
+        predict.iter().map(|word| word.replace("hf:timm/ghostnet_025", "hf:timm/in_files")).collect();
+    let joined = run(&joined.iter().map(String::as_str).collect::<Vec<_>>(), &in_files.address, false);
+    assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
+    assert_eq!(joined.stdout, first.stdout);
+    assert!(String::from_utf8_lossy(&joined.stderr).contains("note: it is in 2 files, which were joined"));
     // Without a connection the cache serves, and what it lacks is named.
     let offline = run(&predict, &Server::nowhere(), true);
     assert_eq!(offline.stdout, first.stdout);
