@@ -6,7 +6,8 @@
 //!   the numbers are those of all classes. Otherwise numbers are part of the names;
 //! * a JSON array of names;
 //! * a JSON object of numbers and names, `{"0": "cat"}`, or of names and numbers, `{"cat": 0}`, or one that has either, or an array,
-//!   under one of the keys that programs use, such as `id2label` of Hugging Face and `class_to_idx` of torchvision;
+//!   under one of the keys that programs use, such as `id2label` of Hugging Face and `class_to_idx` of torchvision; if it has both
+//!   `id2label` and `label2id`, they must agree;
 //! * a table, separated by commas, semicolons or tabs, whose header names a column of numbers and one of names, such as `id,name`. In
 //!   a file that ends in `.csv` or `.tsv`, a header of one column is known too. Rows of number and name need none, nor do rows of name
 //!   and number if the numbers are those of all classes.
@@ -20,6 +21,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::delimited::{QuoteFault, Record, Records};
@@ -109,7 +112,15 @@ pub enum ClassListFault {
         "it is a JSON object that names no classes: write an array of names, or an object such as `{{\"0\": \"cat\", \"1\": \"dog\"}}`"
     )]
     Object,
-    /// A value of JSON that is no string.
+    /// Two objects for the same names that contradict each other.
+    #[error(
+        "`id2label` and `label2id` disagree about the number of `{name}`: correct one of them, or write the names into a list of their own"
+    )]
+    Disagree {
+        /// The name.
+        name: String,
+    },
+    /// A value of JSON that is not a string.
     #[error("the name is {value}, which is not a string")]
     NotAName {
         /// The value, or its kind.
@@ -205,6 +216,8 @@ const JSON_KEYS: [&str; 10] = [
     "classes",
     "CLASSES",
 ];
+/// Those whose objects have the numbers by the names.
+const BY_NAME_KEYS: [&str; 2] = ["label2id", "class_to_idx"];
 const SEPARATORS: [char; 3] = [',', ';', '\t'];
 /// Characters of a value that a message shows.
 const MAX_SHOWN: usize = 40;
@@ -226,6 +239,16 @@ impl ClassList {
     pub fn into_names(self) -> Vec<String> {
         self.names
     }
+
+    /// Whether the names are those that transformers writes where nobody has named the classes: `LABEL_0`, `LABEL_1` and so on.
+    pub fn is_placeholder(&self) -> bool {
+        self.names.iter().enumerate().all(|(number, name)| is_placeholder(number, name))
+    }
+}
+
+/// Whether a name says no more than the number of its class, as transformers writes it (`configuration_utils.py`).
+fn is_placeholder(number: usize, name: &str) -> bool {
+    name.strip_prefix("LABEL_") == Some(number.to_string().as_str())
 }
 
 /// The names of a file whatever its form is, in their order; `is_table` if its ending says that it has columns.
@@ -292,44 +315,160 @@ fn shortened(text: &str) -> String {
     if text.chars().nth(MAX_SHOWN).is_some() { shown + "…" } else { shown }
 }
 
-fn json(text: &str) -> Result<Vec<Named>, Fault> {
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| (Place::File, ClassListFault::Json { reason: error.to_string() }))?;
-    match value {
-        Value::Array(names) => array(names),
-        Value::Object(object) => self::object(&object),
-        _ => Err((Place::File, ClassListFault::Object)),
+/// A JSON value whose objects keep all entries in their order. [`Value`] has only the last one of two entries with the same key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Json {
+    Object(Entries),
+    Array(Vec<Self>),
+    Other(Value),
+}
+
+#[derive(Debug, Clone)]
+struct Entries(Vec<(String, Json)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Entries;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
     }
 }
 
-fn array(names: Vec<Value>) -> Result<Vec<Named>, Fault> {
-    let names = names.into_iter().enumerate();
-    names.map(|(class, name)| Ok((Place::Class(class), json_name(class, &name)?))).collect()
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Object(Entries(entries)) => {
+                Self::Object(entries.into_iter().map(|(key, value)| (key, value.into())).collect::<Map<_, _>>())
+            }
+            Json::Array(values) => Self::Array(values.into_iter().map(Self::from).collect()),
+            Json::Other(value) => value,
+        }
+    }
+}
+
+impl Json {
+    fn is_null(&self) -> bool {
+        matches!(self, Self::Other(Value::Null))
+    }
+
+    /// A number as JSON has it.
+    fn number(&self) -> Option<usize> {
+        match self {
+            Self::Other(value) => usize::try_from(value.as_u64()?).ok(),
+            _ => None,
+        }
+    }
+
+    /// The same, or a number in a string, as scripts for transformers write it: `label2id[label] = str(i)`.
+    fn number_or_text(&self) -> Option<usize> {
+        match self {
+            Self::Other(Value::String(text)) => text.parse().ok(),
+            other => other.number(),
+        }
+    }
+
+    /// The name of a class.
+    fn name(&self, class: usize) -> Result<String, Fault> {
+        match self {
+            Self::Other(Value::String(name)) => Ok(name.clone()),
+            other => {
+                let value = shortened(&Value::from(other.clone()).to_string());
+                Err((Place::Class(class), ClassListFault::NotAName { value }))
+            }
+        }
+    }
+}
+
+fn json(text: &str) -> Result<Vec<Named>, Fault> {
+    let value = serde_json::from_str(text)
+        .map_err(|error| (Place::File, ClassListFault::Json { reason: error.to_string() }))?;
+    match value {
+        Json::Array(names) => array(&names),
+        Json::Object(Entries(entries)) => object(&entries),
+        Json::Other(_) => Err((Place::File, ClassListFault::Object)),
+    }
+}
+
+fn array(names: &[Json]) -> Result<Vec<Named>, Fault> {
+    names.iter().enumerate().map(|(class, name)| Ok((Place::Class(class), name.name(class)?))).collect()
 }
 
 /// A JSON object of numbers and names, of names and numbers, or with a key under which either is.
-fn object(object: &Map<String, Value>) -> Result<Vec<Named>, Fault> {
-    let by_number = object.iter().map(|(number, name)| Some((number.parse::<usize>().ok()?, name)));
+fn object(entries: &[(String, Json)]) -> Result<Vec<Named>, Fault> {
+    let by_number = entries.iter().map(|(number, name)| Some((number.parse::<usize>().ok()?, name)));
     if let Some(names) = by_number.collect::<Option<Vec<_>>>().filter(|names| !names.is_empty()) {
-        let named = |(number, name)| Ok((Place::Class(number), number, json_name(number, name)?));
+        let named = |(number, name): (usize, &Json)| Ok((Place::Class(number), number, name.name(number)?));
         return in_order(names.into_iter().map(named).collect::<Result<_, Fault>>()?);
     }
-    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
-    let by_name = object.iter().map(|(name, value)| Some((number(value)?, name.clone())));
-    if let Some(names) = by_name.collect::<Option<Vec<_>>>().filter(|names| !names.is_empty()) {
-        return in_order(names.into_iter().map(|(number, name)| (Place::Class(number), number, name)).collect());
+    match by_name(entries, Json::number) {
+        Some(numbered) => in_order(numbered),
+        None => under_key(entries),
     }
-    match JSON_KEYS.iter().find_map(|key| object.get(*key)) {
-        Some(Value::Array(names)) => array(names.clone()),
-        Some(Value::Object(inside)) => self::object(inside),
+}
+
+/// The names and numbers of an object, if there is nothing else in it.
+fn by_name(entries: &[(String, Json)], number: impl Fn(&Json) -> Option<usize>) -> Option<Vec<Numbered>> {
+    let numbered = entries.iter().map(|(name, value)| {
+        let number = number(value)?;
+        Some((Place::Class(number), number, name.clone()))
+    });
+    numbered.collect::<Option<Vec<_>>>().filter(|names| !names.is_empty())
+}
+
+/// The names under the first of the known keys.
+fn under_key(entries: &[(String, Json)]) -> Result<Vec<Named>, Fault> {
+    let with_key = |key: &'static str| entries.iter().filter(move |(found, value)| found == key && !value.is_null());
+    let found = JSON_KEYS.into_iter().flat_map(|key| with_key(key).map(move |(_, value)| (key, value)));
+    match found.collect::<Vec<_>>().as_slice() {
+        [(key, _), (next, _), ..] if key == next => {
+            let reason = format!("the key `{key}` comes twice");
+            Err((Place::File, ClassListFault::Json { reason }))
+        }
+        [("id2label", Json::Object(Entries(names))), ("label2id", Json::Object(Entries(numbers))), ..] => {
+            of_both(names, numbers)
+        }
+        [(_, Json::Array(names)), ..] => array(names),
+        [(key, Json::Object(Entries(inside))), ..] => {
+            match by_name(inside, Json::number_or_text).filter(|_| BY_NAME_KEYS.contains(key)) {
+                Some(numbered) => in_order(numbered),
+                None => object(inside),
+            }
+        }
         _ => Err((Place::File, ClassListFault::Object)),
     }
 }
 
-fn json_name(class: usize, value: &Value) -> Result<String, Fault> {
-    match value {
-        Value::String(name) => Ok(name.clone()),
-        other => Err((Place::Class(class), ClassListFault::NotAName { value: shortened(&other.to_string()) })),
+/// The names of a description that has them twice, by their numbers and the numbers by them. If only one of the two was written by somebody,
+/// the other still holds placeholders.
+fn of_both(id2label: &[(String, Json)], label2id: &[(String, Json)]) -> Result<Vec<Named>, Fault> {
+    let names = object(id2label)?;
+    let Some(numbered) = by_name(label2id, Json::number_or_text) else { return Ok(names) };
+    if numbered.iter().all(|(_, number, name)| is_placeholder(*number, name)) {
+        return Ok(names);
+    }
+    if names.iter().enumerate().all(|(number, (_, name))| is_placeholder(number, name)) {
+        return in_order(numbered);
+    }
+    // A name that two classes have is in `label2id` once, with either number.
+    let other = numbered.iter().find(|(_, number, name)| names.get(*number).is_none_or(|(_, found)| found != name));
+    match other {
+        None => Ok(names),
+        Some((place, _, name)) => Err((*place, ClassListFault::Disagree { name: shortened(name) })),
     }
 }
 
@@ -503,6 +642,19 @@ mod tests {
             ("names.txt", r#"{"1": "big dog", "0": "cat", "2": "señor, übel"}"#),
             ("names.json", r#"{"cat": 0, "señor, übel": 2, "big dog": 1}"#),
             ("config.json", r#"{"model_type": "x", "id2label": {"0": "cat", "1": "big dog", "2": "señor, übel"}}"#),
+            (
+                "config.json",
+                r#"{"id2label": {"2": "señor, übel", "0": "cat", "1": "big dog"}, "label2id": {"cat": "0", "big dog": 1, "señor, übel": 2}}"#,
+            ),
+            ("config.json", r#"{"id2label": null, "label2id": {"big dog": "1", "señor, übel": "2", "cat": "0"}}"#),
+            (
+                "config.json",
+                r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, "label2id": {"cat": 0, "big dog": 1, "señor, übel": 2}}"#,
+            ),
+            (
+                "config.json",
+                r#"{"label2id": {"LABEL_0": 0, "LABEL_1": 1}, "id2label": {"0": "cat", "1": "big dog", "2": "señor, übel"}}"#,
+            ),
             ("meta.json", r#"{"CLASSES": ["cat", "big dog", "señor, übel"]}"#),
             ("names.csv", "id,name\n2,\"señor, übel\"\n0,cat\n1,big dog\n"),
             ("names.txt", "Label;Name;Count\n0;cat;7\n\n1;big dog;8\n2;señor, übel;9\n"),
@@ -522,6 +674,29 @@ mod tests {
         }
         let utf16: Vec<u8> = "\u{feff}cat\nbig dog\nseñor, übel".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(parse("names.txt", utf16).as_deref(), Ok(&expected[..]));
+    }
+
+    #[test]
+    fn numbers_in_json_are_counted_and_not_sorted_as_text() {
+        let expected: Vec<String> = (0..12).map(|number| format!("name {number}")).collect();
+        let mut entries: Vec<String> = (0..12).map(|number| format!(r#""{number}": "name {number}""#)).collect();
+        entries.sort();
+        assert!(entries[2].starts_with("\"10\""), "as text, 10 comes before 2");
+        let names = entries.join(", ");
+        for text in [format!("{{{names}}}"), format!(r#"{{"id2label": {{{names}}}}}"#)] {
+            assert_eq!(parse("config.json", text), Ok(expected.clone()));
+        }
+        // Names that are numbers themselves, by the numbers of their classes.
+        let labels = r#"{"label2id": {"1": "0", "2": "1", "0": "2"}}"#;
+        assert_eq!(parse("config.json", labels), Ok(["1", "2", "0"].map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn names_that_nobody_has_given_are_known() {
+        for (text, expected) in [("LABEL_0\nLABEL_1", true), ("LABEL_1\nLABEL_0", false), ("LABEL_0\ncat", false)] {
+            let list = ClassList::parse(Path::new("a.txt"), text.as_bytes()).expect(text);
+            assert_eq!(list.is_placeholder(), expected, "{text}");
+        }
     }
 
     #[test]
@@ -582,6 +757,36 @@ mod tests {
                 "a.json",
                 r#"{"1": "cat", "2": "dog"}"#,
                 "`a.json`, class 2: the number is 2, but 2 classes have the numbers 0 to 1",
+            ),
+            (
+                "a.json",
+                r#"{"id2label": {"0": "cat", "1": "dog", "1": "bird"}}"#,
+                "`a.json`, class 1: the number 1 is already that of another class",
+            ),
+            (
+                "a.json",
+                r#"{"id2label": {"0": "cat", "1": "dog", "3": "bird"}}"#,
+                "`a.json`, class 3: the number is 3, but 3 classes have the numbers 0 to 2",
+            ),
+            (
+                "a.json",
+                r#"{"id2label": {"0": "crane", "1": "crane"}, "label2id": {"crane": 1}}"#,
+                "`a.json`, class 1: `crane` is already the name of another class, see class 0",
+            ),
+            (
+                "a.json",
+                r#"{"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 1, "dog": 0}}"#,
+                "`a.json`, class 1: `id2label` and `label2id` disagree about the number of `cat`",
+            ),
+            (
+                "a.json",
+                r#"{"id2label": {"cat": "0", "dog": "1"}}"#,
+                "`a.json`: it is a JSON object that names no classes",
+            ),
+            (
+                "a.json",
+                r#"{"id2label": {"0": "a", "1": "b"}, "id2label": {"0": "b", "1": "a"}}"#,
+                "`a.json`: it begins like JSON but is not valid JSON: the key `id2label` comes twice",
             ),
             ("a.json", r#"{"cat": 0, "dog": 0}"#, "`a.json`, class 0: the number 0 is already that of another class"),
             ("a.txt", "0 cat\n1 cat\n", "`a.txt`, line 2: `cat` is already the name of another class, see line 1"),

@@ -350,7 +350,10 @@ fn class_names(
             )
         }
         (Some(classes), _) => Ok(classes),
-        (None, Some((_, classes))) if classes.len() == num_classes => Ok(classes),
+        (None, Some((description, classes))) if classes.len() == num_classes => {
+            notes.push(format!("the names of its classes are taken from `{}`", description.path().display()));
+            Ok(classes)
+        }
         (None, described) => {
             notes.push(match described {
                 Some((description, classes)) => format!(

@@ -1,10 +1,12 @@
-//! What a `config.json` beside a file of weights says of them, as timm writes it. It is a help and no condition: many programs call a file
-//! so, and what cannot be read in it is told and not used.
+//! What a `config.json` beside a file of weights says of them: the preprocessing and the names of the classes as timm writes them, or the
+//! names alone as transformers writes them. It helps but is not needed: many programs write a file of this name, and whatever cannot be read
+//! in it is reported and not used.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use imageset::Interpolation;
+use imageset::{ClassList, ClassListError, Interpolation};
+use serde_json::Value;
 
 use super::Preparation;
 use crate::batch::Normalization;
@@ -42,17 +44,33 @@ impl Description {
         Self::parse(path, &json)
     }
 
-    /// `None` if it is another program's, and does not look like timm's.
+    /// `None` if it is another program's, and looks neither like timm's nor like one of transformers that names the classes.
     fn parse(path: PathBuf, json: &[u8]) -> Option<Self> {
-        let config = match PretrainedConfig::parse(json) {
-            Ok(config) if config.architecture.is_some() => config,
-            // Many programs call a file so.
-            _ if !String::from_utf8_lossy(json).contains("\"architecture\"") => return None,
+        let labels = labels(&path, json);
+        let mut description = match PretrainedConfig::parse(json) {
+            Ok(config) if config.architecture.is_some() => Self::of_timm(path, config),
+            // Many programs write a file of this name.
+            _ if !has_text(json, "architecture") => labels.is_some().then(|| Self { path, ..Self::default() })?,
             _ => {
                 let note = format!("`{}` is not a model description in timm's format and was ignored", path.display());
-                return Some(Self { path, notes: vec![note], ..Self::default() });
+                Self { path, notes: vec![note], ..Self::default() }
             }
         };
+        match labels {
+            None => {}
+            Some(Ok(names)) if description.classes.as_ref().is_some_and(|classes| *classes != names) => {
+                description.classes = None;
+                let path = description.path.display();
+                let note = format!("`{path}` has other names in `label_names` than in `id2label`; both were ignored");
+                description.notes.push(note);
+            }
+            Some(Ok(names)) => description.classes = Some(names),
+            Some(Err(fault)) => description.notes.push(format!("{fault}; these names of classes were ignored")),
+        }
+        Some(description)
+    }
+
+    fn of_timm(path: PathBuf, config: PretrainedConfig) -> Self {
         let mut notes =
             vec![format!("its preprocessing is taken from `{}`, unless an option overrides it", path.display())];
         notes.extend(config.unread.iter().map(|fault| match fault {
@@ -88,7 +106,7 @@ impl Description {
             .zip(config.std)
             .map(|(mean, std)| Normalization { mean: mean.map(|mean| mean as f32), std: std.map(|std| std as f32) });
         let preparation = Preparation { image_size, interpolation, crop_pct: config.crop_pct, normalization };
-        Some(Self { path, classes: config.label_names, preparation, unoffered, notes })
+        Self { path, classes: config.label_names, preparation, unoffered, notes }
     }
 
     /// The path of the description.
@@ -107,6 +125,25 @@ impl Description {
         }
         Ok(())
     }
+}
+
+/// The keys of transformers for the names of classes by number, and for the numbers by name.
+const LABEL_KEYS: [&str; 2] = ["id2label", "label2id"];
+
+/// The names of the classes as transformers writes them. `None` if it writes none, or only placeholders.
+fn labels(path: &Path, json: &[u8]) -> Option<Result<Vec<String>, ClassListError>> {
+    let is_labels = |labels: &Value| !labels.is_null() && labels.as_object().is_none_or(|labels| !labels.is_empty());
+    let has_labels = match serde_json::from_slice::<Value>(json) {
+        Ok(config) => LABEL_KEYS.iter().any(|key| config.get(key).is_some_and(is_labels)),
+        Err(_) => LABEL_KEYS.iter().any(|key| has_text(json, key)),
+    };
+    let list = has_labels.then(|| ClassList::parse(path, json))?;
+    (!list.as_ref().is_ok_and(ClassList::is_placeholder)).then(|| list.map(ClassList::into_names))
+}
+
+/// Whether a text has this key, be it JSON or not.
+fn has_text(json: &[u8], key: &str) -> bool {
+    String::from_utf8_lossy(json).contains(&format!("\"{key}\""))
 }
 
 #[cfg(test)]
@@ -139,6 +176,57 @@ mod tests {
         let foreign = parse(r#"{"name": "my app", "architecture": {"cpu": "x86"}, "port": 80}"#).expect("told");
         assert_eq!(foreign.notes, ["`config.json` is not a model description in timm's format and was ignored"]);
         assert_eq!(foreign.preparation, Preparation::default());
+    }
+
+    #[test]
+    fn names_of_classes_are_those_of_transformers_too_unless_they_are_doubtful() {
+        let named = |json: &str| {
+            let description = parse(json).expect("a description");
+            (description.classes, description.notes.join("; "))
+        };
+        let names = ["cat", "dog"].map(str::to_string).to_vec();
+        let of_transformers = r#"{"architectures": ["X"], "model_type": "x", "id2label": {"1": "dog", "0": "cat"}, "label2id": {"cat": "0", "dog": "1"}}"#;
+        assert_eq!(named(of_transformers), (Some(names.clone()), String::new()));
+        // timm's, with the same names twice, and with others.
+        let (classes, notes) =
+            named(r#"{"architecture": "x", "label_names": ["cat", "dog"], "id2label": {"0": "cat", "1": "dog"}}"#);
+        assert_eq!(classes, Some(names));
+        assert!(!notes.contains("ignored"), "{notes}");
+        let (classes, notes) =
+            named(r#"{"architecture": "x", "label_names": ["dog", "cat"], "id2label": {"0": "cat", "1": "dog"}}"#);
+        assert_eq!(classes, None);
+        assert!(
+            notes.ends_with("`config.json` has other names in `label_names` than in `id2label`; both were ignored"),
+            "{notes}"
+        );
+        for (json, says) in [
+            (
+                r#"{"id2label": {"0": "cat", "1": "cat"}}"#,
+                "class 1: `cat` is already the name of another class, see class 0",
+            ),
+            (
+                r#"{"id2label": {"0": "cat", "2": "dog"}}"#,
+                "class 2: the number is 2, but 2 classes have the numbers 0 to 1",
+            ),
+            (r#"{"id2label": {"cat": "0"}}"#, "it is a JSON object that names no classes"),
+            (r#"{"id2label": {"0": "cat",}}"#, "it begins like JSON but is not valid JSON"),
+            (
+                r#"{"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 1, "dog": 0}}"#,
+                "`id2label` and `label2id` disagree about the number of `cat`",
+            ),
+        ] {
+            let (classes, notes) = named(json);
+            assert_eq!(classes, None, "{json}");
+            assert!(notes.starts_with("`config.json`") && notes.contains(says), "{notes}");
+            assert!(notes.ends_with("; these names of classes were ignored"), "{notes}");
+        }
+        for none in [
+            r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}"#,
+            r#"{"id2label": {}}"#,
+            r#"{"vision_config": {"id2label": {"0": "cat"}}}"#,
+        ] {
+            assert!(parse(none).is_none(), "{none}");
+        }
     }
 
     #[test]

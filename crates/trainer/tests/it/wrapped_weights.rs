@@ -414,6 +414,39 @@ fn a_description_that_is_not_needed_is_told_and_refuses_nothing() {
 }
 
 #[test]
+fn a_description_of_transformers_names_the_classes_or_its_fault_is_told() {
+    let scene = Scene::empty();
+    scene.write("model/model.safetensors", safetensors(&network(12)));
+    let imported = |config: Value| {
+        scene.write("model/config.json", config.to_string());
+        let notes = import(&scene, &["model/model.safetensors"]).join("\n");
+        let card = trainer::weights::ModelFile::read(&scene.path("imported.safetensors")).expect("a model").card;
+        (notes, card.classes)
+    };
+    let names: Vec<String> = (0..12).map(|number| format!("name {number}")).collect();
+    let id2label: serde_json::Map<String, Value> =
+        names.iter().enumerate().map(|(number, name)| (number.to_string(), json!(name))).collect();
+    let label2id: serde_json::Map<String, Value> =
+        names.iter().enumerate().map(|(number, name)| (name.clone(), json!(number.to_string()))).collect();
+    let (notes, classes) = imported(json!({"model_type": "x", "id2label": id2label, "label2id": label2id}));
+    assert_eq!(classes, names);
+    assert!(notes.contains("the names of its classes are taken from `model/config.json`"), "{notes}");
+    let numbered: Vec<String> = (0..12).map(|number| format!("class {number}")).collect();
+    let mut doubled = id2label.clone();
+    doubled["7"] = json!("name 3");
+    let mut one_less = id2label;
+    one_less.remove("11");
+    for (id2label, says) in [
+        (doubled, "`model/config.json`, class 7: `name 3` is already the name of another class, see class 3"),
+        (one_less, "`model/config.json` names 11 classes, but the network has 12, so they are numbered from 0"),
+    ] {
+        let (notes, classes) = imported(json!({"model_type": "x", "id2label": id2label}));
+        assert_eq!(classes, numbered);
+        assert!(notes.contains(says), "{notes}");
+    }
+}
+
+#[test]
 fn endings_are_known_in_any_case() {
     let scene = Scene::new();
     scene.write("w.safetensors", safetensors(&network(3)));
