@@ -2,10 +2,17 @@
 //!
 //! A header of big-endian numbers (magic, count, rows, columns; magic, count), then one byte per pixel or label. A directory
 //! holds `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, and for validation the same with `val-`, `test-` or `t10k-`, or another
-//! name of a [part](Part); each may be compressed (`.gz`), and the older spelling with a point (`train-images.idx3-ubyte`) is known. A file `classes.txt`
-//! names the classes in label order, see [`ClassList`]; without it they are called by their numbers.
+//! name of a [part](Part). Each file may be compressed (`.gz`), and may have a point in its name as in the older spelling
+//! (`train-images.idx3-ubyte`). The labels of QMNIST are also read (`qmnist-train-labels-idx2-int`): eight 32-bit numbers for each image,
+//! of which the first is the class.
+//!
+//! The name of a data set may come before that of the part, as in `emnist-letters-train-images-idx3-ubyte`. A directory with the files of
+//! several such data sets is refused.
+//!
+//! A file `classes.txt` names the classes in label order, see [`ClassList`]; without it they are called by their numbers. Labels start at 0
+//! or, as those of EMNIST letters do, at 1.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,8 +31,11 @@ use crate::split::{single_image_warning, split_class, split_rule};
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
+/// Rows of 32-bit numbers: the labels of QMNIST (github.com/facebookresearch/qmnist), whose first column is the class.
+const WIDE_LABELS_MAGIC: u32 = 0x0000_0c02;
 const IMAGES_HEADER: usize = 16;
 const LABELS_HEADER: usize = 8;
+const WIDE_LABELS_HEADER: usize = 12;
 
 /// The files are held in memory. MNIST has 47 MB, EMNIST 550 MB.
 const MAX_UNPACKED_BYTES: u64 = 4 << 30;
@@ -81,10 +91,31 @@ impl IdxImages {
 ///
 /// A sentence that says what is wrong with it.
 pub fn parse_labels(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    if bytes.starts_with(&WIDE_LABELS_MAGIC.to_be_bytes()) {
+        return parse_wide_labels(&bytes);
+    }
     let [_, count] = header::<2>(&bytes, LABELS_MAGIC, "labels")?;
     check_len(&bytes, LABELS_HEADER, &[count], &format!("{count} labels"))?;
     bytes.drain(..LABELS_HEADER);
     Ok(bytes)
+}
+
+fn parse_wide_labels(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let [_, count, columns] = header::<3>(bytes, WIDE_LABELS_MAGIC, "labels")?;
+    if columns == 0 {
+        return Err("the header declares labels of no numbers".to_owned());
+    }
+    check_len(bytes, WIDE_LABELS_HEADER, &[count, columns, 4], &format!("{count} labels of {columns} numbers"))?;
+    let rows = bytes[WIDE_LABELS_HEADER..].chunks_exact((columns as usize).saturating_mul(4)).enumerate();
+    rows.map(|(row, numbers)| match numbers {
+        [0, 0, 0, label, ..] => Ok(*label),
+        [b0, b1, b2, b3, ..] => {
+            let label = i32::from_be_bytes([*b0, *b1, *b2, *b3]);
+            Err(format!("image {row} has the label {label}, which is not between 0 and 255"))
+        }
+        _ => Err(format!("image {row} has no label")),
+    })
+    .collect()
 }
 
 /// The first `N` numbers of a file, of which the first must be `magic`.
@@ -124,6 +155,8 @@ pub(crate) struct IdxPair {
     pub(crate) labels_path: PathBuf,
     pub(crate) images: Arc<IdxImages>,
     pub(crate) labels: Arc<Vec<u8>>,
+    /// The label of the first class.
+    first_label: u8,
 }
 
 impl IdxPair {
@@ -139,7 +172,7 @@ impl IdxPair {
             let (images, labels) = (images.count, labels.len());
             return Err(SourceError::IdxCounts { images_path, labels_path, images, labels });
         }
-        Ok(Self { images_path, labels_path, images: Arc::new(images), labels: Arc::new(labels) })
+        Ok(Self { images_path, labels_path, images: Arc::new(images), labels: Arc::new(labels), first_label: 0 })
     }
 
     fn open(files: &Files) -> Result<Self, SourceError> {
@@ -168,18 +201,21 @@ impl IdxPair {
             path: self.images_path.clone(),
             images: Arc::clone(&self.images),
             labels: Arc::clone(&self.labels),
+            first_label: self.first_label,
             rows,
         })
     }
 
-    /// Refuses labels beyond the list of classes.
+    /// Refuses labels of no class.
     pub(crate) fn check_labels(&self, classes: usize) -> Result<(), SourceError> {
-        match self.labels.iter().position(|&label| usize::from(label) >= classes) {
+        let first = usize::from(self.first_label);
+        match self.labels.iter().position(|&label| !(first..first + classes).contains(&usize::from(label))) {
             None => Ok(()),
             Some(index) => Err(SourceError::IdxLabel {
                 path: self.labels_path.clone(),
                 index,
                 label: usize::from(self.labels[index]),
+                first,
                 classes,
             }),
         }
@@ -213,6 +249,7 @@ struct IdxSource {
     path: PathBuf,
     images: Arc<IdxImages>,
     labels: Arc<Vec<u8>>,
+    first_label: u8,
     rows: Vec<usize>,
 }
 
@@ -222,7 +259,8 @@ impl ImageSource for IdxSource {
     }
 
     fn label(&self, index: usize) -> usize {
-        usize::from(self.labels[self.rows[index]])
+        // `check_labels` refuses smaller ones.
+        usize::from(self.labels[self.rows[index]].saturating_sub(self.first_label))
     }
 
     fn name(&self, index: usize) -> String {
@@ -234,20 +272,27 @@ impl ImageSource for IdxSource {
     }
 }
 
-/// The file `{part}-{rest}`, plain or compressed, in either spelling.
-fn find(dir: &Path, part: &str, what: &str, idx: &str) -> Option<PathBuf> {
-    ["-", "."].into_iter().find_map(|separator| {
-        ["", ".gz"]
-            .into_iter()
-            .map(|ending| dir.join(format!("{part}-{what}{separator}{idx}-ubyte{ending}")))
-            .find(|path| path.is_file())
-    })
+/// The file with this beginning of its name in the first of these formats, plain or compressed, in either spelling.
+fn find(dir: &Path, beginning: &str, formats: &[Format]) -> Option<PathBuf> {
+    let names = formats.iter().flat_map(|(what, format)| {
+        ["-", "."].into_iter().flat_map(move |separator| {
+            ["", ".gz"].into_iter().map(move |ending| format!("{beginning}-{what}{separator}{format}{ending}"))
+        })
+    });
+    names.map(|name| dir.join(name)).find(|path| path.is_file())
 }
+
+/// What a file holds and how, as its name says.
+type Format = (&'static str, &'static str);
+
+const IMAGES: [Format; 1] = [("images", "idx3-ubyte")];
+/// The second is that of QMNIST.
+const LABELS: [Format; 2] = [("labels", "idx1-ubyte"), ("labels", "idx2-int")];
 
 /// Both files of a part. One without the other is an error.
 fn find_pair(dir: &Path, part: Part, name: &str) -> Result<Option<Files>, SourceError> {
-    let images = find(dir, name, "images", "idx3");
-    let labels = find(dir, name, "labels", "idx1");
+    let images = find(dir, name, &IMAGES);
+    let labels = find(dir, name, &LABELS);
     let no_partner = |path, partner| Err(SourceError::NoIdxPartner { path, partner });
     match (images, labels) {
         (Some(images), Some(labels)) => Ok(Some(Files { part, images, labels })),
@@ -272,35 +317,60 @@ fn beginnings(dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     let beginning = |name: String| {
         let name = name.strip_suffix(".gz").unwrap_or(&name);
-        let endings = ["-images-idx3-ubyte", "-images.idx3-ubyte", "-labels-idx1-ubyte", "-labels.idx1-ubyte"];
-        endings.into_iter().find_map(|ending| name.strip_suffix(ending)).map(str::to_owned)
+        IMAGES.iter().chain(&LABELS).find_map(|(what, format)| {
+            let name = name.strip_suffix(format)?.strip_suffix(['-', '.'])?;
+            name.strip_suffix(what)?.strip_suffix('-').map(str::to_owned)
+        })
     };
     entries.filter_map(|entry| beginning(path_text(Path::new(&entry.file_name())))).collect()
 }
 
-/// The parts that these names stand for, the preferred ones first.
-fn parts(names: &BTreeSet<String>) -> Vec<(Part, &str)> {
-    let mut parts: Vec<(Part, &str)> =
-        Part::among(names.iter().map(String::as_str)).into_iter().map(|(name, part)| (part, name)).collect();
-    // The ten thousand images of MNIST's test set.
-    parts.extend(names.get("t10k").map(|name| (Part::Test, name.as_str())));
-    parts.sort_by_key(|(part, name)| {
-        (*part, PREFERRED.iter().position(|preferred| preferred == name).unwrap_or(PREFERRED.len()), *name)
-    });
-    parts
+/// The part that a name stands for, and the data set that it names, if any: `emnist-letters` of `emnist-letters-train`.
+fn part_of(name: &str) -> Option<(Part, String)> {
+    match name.strip_suffix("t10k") {
+        // The ten thousand images of MNIST's test set.
+        Some(data_set) => Part::with_rest(&format!("{data_set}test")),
+        None => Part::with_rest(name),
+    }
+}
+
+/// The parts of each data set that these names stand for, the preferred ones first. A name that says no data set belongs to the one without
+/// a name.
+fn data_sets(names: &BTreeSet<String>) -> BTreeMap<String, Vec<(Part, &str)>> {
+    let mut data_sets: BTreeMap<String, Vec<(Part, &str)>> = BTreeMap::new();
+    for name in names {
+        if let Some((part, data_set)) = part_of(name) {
+            data_sets.entry(data_set).or_default().push((part, name));
+        }
+    }
+    for parts in data_sets.values_mut() {
+        parts.sort_by_key(|(part, name)| {
+            (*part, PREFERRED.iter().position(|preferred| preferred == name).unwrap_or(PREFERRED.len()), *name)
+        });
+    }
+    data_sets
 }
 
 /// Whether a directory looks like a set of IDX files.
 pub(crate) fn is_idx_dir(dir: &Path) -> bool {
-    !parts(&beginnings(dir)).is_empty()
+    !data_sets(&beginnings(dir)).is_empty()
 }
 
 /// The files of each part, Train first, and a sentence about each pair that is not used.
 fn find_files(dir: &Path) -> Result<(Vec<Files>, Vec<String>), SourceError> {
     let names = beginnings(dir);
-    let parts = parts(&names);
+    let data_sets = data_sets(&names);
+    // Files that name no data set are those of the directory itself, and others lie beside them.
+    let (data_set, parts) = match data_sets.first_key_value() {
+        Some((name, _)) if !name.is_empty() && data_sets.len() > 1 => {
+            let data_sets = data_sets.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            return Err(SourceError::SeveralIdxSets { path: dir.to_owned(), data_sets });
+        }
+        Some((name, parts)) => (name.as_str(), parts.as_slice()),
+        None => ("", [].as_slice()),
+    };
     let (mut found, mut warnings): (Vec<Files>, _) = (Vec::new(), Vec::new());
-    for &(part, name) in &parts {
+    for &(part, name) in parts {
         match found.iter().find(|files| files.part == part) {
             Some(used) => warnings.push(format!(
                 "the files `{name}-images` and `{name}-labels` in `{}` are not used because `{}` is there",
@@ -311,8 +381,19 @@ fn find_files(dir: &Path) -> Result<(Vec<Files>, Vec<String>), SourceError> {
         }
     }
     for name in names.iter().filter(|name| !parts.iter().any(|(_, known)| known == name)) {
+        let why = match part_of(name) {
+            Some((_, other)) => format!("they are of the data set `{other}`"),
+            None => format!("`{name}` is not the name of a part"),
+        };
         warnings.push(format!(
-            "the files `{name}-images` and `{name}-labels` in `{}` are not used because `{name}` is not the name of a part",
+            "the files `{name}-images` and `{name}-labels` in `{}` are not used because {why}",
+            dir.display()
+        ));
+    }
+    if data_set == "emnist" || data_set.starts_with("emnist-") {
+        warnings.push(format!(
+            "EMNIST stores its images with rows and columns swapped, and those in `{}` are read as they are stored: a model that is \
+             trained on them expects every other image in the same form",
             dir.display()
         ));
     }
@@ -323,15 +404,37 @@ fn file_name(path: &Path) -> String {
     path_text(Path::new(path.file_name().unwrap_or_default()))
 }
 
-/// The names of the classes of these pairs: those of `classes.txt`, or the numbers up to the largest label.
-fn classes(dir: &Path, pairs: &[&IdxPair]) -> Result<Vec<String>, SourceError> {
-    let names_path = dir.join("classes.txt");
-    if names_path.is_file() {
-        let bytes = std::fs::read(&names_path).map_err(|error| SourceError::read(&names_path, error))?;
-        return Ok(ClassList::parse(&names_path, &bytes)?.into_names());
+/// The classes of some pairs of files.
+struct Classes {
+    names: Vec<String>,
+    /// The label of the first one.
+    first_label: u8,
+    /// What the user may want to know.
+    warning: Option<String>,
+}
+
+impl Classes {
+    /// The classes that `classes.txt` names, or those of the labels up to the largest. Where no image has the label 0, but one has the label
+    /// 1, as in EMNIST letters, they start at 1, unless `classes.txt` names more classes than that.
+    fn of(dir: &Path, pairs: &[&IdxPair]) -> Result<Self, SourceError> {
+        let labels = || pairs.iter().flat_map(|pair| pair.labels.iter()).copied();
+        let (first, last) = (labels().min().unwrap_or_default(), labels().max().unwrap_or_default());
+        let names_path = dir.join("classes.txt");
+        let given = if names_path.is_file() {
+            let bytes = std::fs::read(&names_path).map_err(|error| SourceError::read(&names_path, error))?;
+            Some(ClassList::parse(&names_path, &bytes)?.into_names())
+        } else {
+            None
+        };
+        let starts_at_one = first == 1 && given.as_ref().is_none_or(|names| names.len() <= usize::from(last));
+        let first_label = u8::from(starts_at_one);
+        let names = given.unwrap_or_else(|| (first_label..=last).map(|label| label.to_string()).collect());
+        let warning = (first == 1).then(|| {
+            let what = if starts_at_one { "is that of label 1" } else { "has none" };
+            format!("no image in `{}` has the label 0, so the first class, `{}`, {what}", dir.display(), names[0])
+        });
+        Ok(Self { names, first_label, warning })
     }
-    let last = pairs.iter().flat_map(|pair| pair.labels.iter()).max().copied().unwrap_or_default();
-    Ok((0..=last).map(|label| label.to_string()).collect())
 }
 
 /// Opens IDX files to measure a model on.
@@ -352,11 +455,14 @@ pub(crate) fn measure(dir: &Path) -> Result<MeasuredSet, SourceError> {
     if pairs.is_empty() {
         return Err(SourceError::EmptySplit { path: path_text(dir) });
     }
-    let classes = classes(dir, &pairs.iter().map(|(_, pair)| pair).collect::<Vec<_>>())?;
-    pairs.iter().try_for_each(|(_, pair)| pair.check_labels(classes.len()))?;
+    let Classes { names, first_label, warning } =
+        Classes::of(dir, &pairs.iter().map(|(_, pair)| pair).collect::<Vec<_>>())?;
+    warnings.extend(warning);
+    pairs.iter_mut().for_each(|(_, pair)| pair.first_label = first_label);
+    pairs.iter().try_for_each(|(_, pair)| pair.check_labels(names.len()))?;
     let parts = pairs.iter().map(|(part, pair)| MeasuredPart { part: Some(*part), images: pair.source() }).collect();
     let what = format!("IDX files in `{}`", dir.display());
-    Ok(MeasuredSet::from_parts(classes, parts, &what, warnings, LeftOut::default()))
+    Ok(MeasuredSet::from_parts(names, parts, &what, warnings, LeftOut::default()))
 }
 
 pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<DataSet, SourceError> {
@@ -364,7 +470,7 @@ pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<DataSet, SourceE
     let Some(train) = files.iter().find(|files| files.part == Part::Train) else {
         return Err(SourceError::NoIdxFiles { path: dir.to_owned() });
     };
-    let train = IdxPair::open(train)?;
+    let mut train = IdxPair::open(train)?;
     if train.is_empty() {
         return Err(train.no_images());
     }
@@ -385,7 +491,10 @@ pub(crate) fn open(dir: &Path, options: &OpenOptions) -> Result<DataSet, SourceE
         return Err(empty.no_images());
     }
     // The training labels say how many classes there are; a validation label beyond them is an error.
-    let classes = classes(dir, &[&train])?;
+    let Classes { names: classes, first_label, warning } = Classes::of(dir, &[&train])?;
+    warnings.extend(warning);
+    train.first_label = first_label;
+    val.iter_mut().for_each(|val| val.first_label = first_label);
     if let [class] = classes.as_slice() {
         return Err(SourceError::OneClass { path: dir.display().to_string(), class: class.clone() });
     }
@@ -405,7 +514,7 @@ pub(crate) fn build(
     train.check_labels(classes.len())?;
     let mut rows_of_class: Vec<Vec<usize>> = vec![Vec::new(); classes.len()];
     for (row, &label) in train.labels.iter().enumerate() {
-        rows_of_class[usize::from(label)].push(row);
+        rows_of_class[usize::from(label.saturating_sub(train.first_label))].push(row);
     }
     let mut warnings: Vec<String> = classes
         .iter()
@@ -617,6 +726,141 @@ mod tests {
         let measured =
             MeasuredSet::open(&OpenOptions { path: Some(dir.path().into()), ..OpenOptions::default() }).unwrap();
         assert_eq!((measured.parts.len(), measured.warnings.len()), (3, 3));
+    }
+
+    /// The same files under names that begin with that of a data set.
+    fn named(data_set: &str, parts: &[(&str, &[Vec<u8>; 2])]) -> Vec<(String, Vec<u8>)> {
+        parts
+            .iter()
+            .flat_map(|(part, [images, labels])| {
+                [
+                    (format!("{data_set}{part}-images-idx3-ubyte"), images.clone()),
+                    (format!("{data_set}{part}-labels-idx1-ubyte.gz"), gz(labels)),
+                ]
+            })
+            .collect()
+    }
+
+    fn dir_of(files: &[(String, Vec<u8>)]) -> TempDir {
+        dir(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>())
+    }
+
+    fn measure_dir(dir: &TempDir) -> Result<MeasuredSet, String> {
+        let options = OpenOptions { path: Some(dir.path().into()), ..OpenOptions::default() };
+        MeasuredSet::open(&options).map_err(|error| error.to_string())
+    }
+
+    /// `count` images of 3 x 2 pixels with the labels 1 to 3 in turn.
+    fn from_one(count: u32) -> [Vec<u8>; 2] {
+        [pair(count)[0].clone(), content(&[LABELS_MAGIC, count], (0..count).map(|i| (i % 3) as u8 + 1))]
+    }
+
+    #[test]
+    fn files_may_be_called_after_their_data_set() {
+        for (data_set, test) in [("emnist-balanced-", "test"), ("kmnist-", "t10k"), ("QMNIST_", "test")] {
+            let both = dir_of(&named(data_set, &[("train", &pair(6)), (test, &pair(3))]));
+            let set = open_dir(&both).unwrap();
+            assert_eq!((set.train.len(), set.val.len(), set.classes.len()), (6, 3, 3), "{data_set}");
+            let is_transposed = set.warnings.iter().any(|warning| warning.contains("with rows and columns swapped"));
+            assert_eq!(
+                (is_transposed, set.warnings.len()),
+                (data_set.starts_with("emnist"), usize::from(is_transposed))
+            );
+            let alone = dir_of(&named(data_set, &[("train", &pair(12))]));
+            assert_eq!(open_dir(&alone).unwrap().train.len(), 9, "{data_set}");
+            let measured = measure_dir(&dir_of(&named(data_set, &[(test, &pair(3))]))).unwrap();
+            assert_eq!((measured.parts.len(), measured.parts[0].part), (1, Some(Part::Test)), "{data_set}");
+        }
+        let files = named("emnist-letters-", &[("train", &pair(6))]);
+        let error = open_dir(&dir_of(&files[..1])).unwrap_err();
+        assert!(error.contains("`emnist-letters-train-labels-idx1-ubyte`, plain or as `.gz`, is missing"), "{error}");
+    }
+
+    #[test]
+    fn several_data_sets_in_a_folder_are_named_and_not_mixed() {
+        let letters = named("emnist-letters-", &[("train", &pair(6)), ("test", &pair(3))]);
+        let balanced = named("emnist-balanced-", &[("train", &pair(9))]);
+        let both = dir_of(&[letters.clone(), balanced].concat());
+        let path = both.path().display().to_string();
+        for error in [open_dir(&both).unwrap_err().replace("DIR", &path), measure_dir(&both).err().unwrap()] {
+            assert_eq!(
+                error,
+                format!(
+                    "`{path}` holds IDX files of several data sets: `emnist-balanced`, `emnist-letters`: put the files of each into a \
+                     folder of its own and give that folder"
+                )
+            );
+        }
+        // Files without the name of a data set are those of the folder.
+        let beside = dir_of(&[letters, named("", &[("train", &pair(12)), ("t10k", &pair(3))])].concat());
+        let set = open_dir(&beside).unwrap();
+        assert_eq!((set.train.len(), set.val.len(), set.warnings.len()), (12, 3, 2));
+        assert!(
+            set.warnings.iter().all(|warning| warning.ends_with("because they are of the data set `emnist-letters`")),
+            "{:?}",
+            set.warnings
+        );
+    }
+
+    #[test]
+    fn labels_that_start_at_one_make_no_empty_class() {
+        let files = named("letters-", &[("train", &from_one(12)), ("test", &from_one(6))]);
+        let letters = dir_of(&files);
+        let set = open_dir(&letters).unwrap();
+        assert_eq!(set.classes, ["1", "2", "3"]);
+        assert_eq!((0..3).map(|index| set.train.label(index)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((0..3).map(|index| set.val.label(index)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(set.warnings.len(), 1, "{:?}", set.warnings);
+        assert!(set.warnings[0].ends_with("has the label 0, so the first class, `1`, is that of label 1"));
+        let measured = measure_dir(&letters).unwrap();
+        assert_eq!((measured.classes.as_slice(), measured.images().label(2)), (set.classes.as_slice(), 2));
+        // Split here.
+        assert_eq!(open_dir(&dir_of(&files[..2])).unwrap().classes, ["1", "2", "3"]);
+        // With names for them, and with names for the label 0 too.
+        for (names, classes, label) in
+            [("a\nb\nc", vec!["a", "b", "c"], 0), ("-\na\nb\nc", vec!["-", "a", "b", "c"], 1)]
+        {
+            fs::write(letters.path().join("classes.txt"), names).unwrap();
+            let set = open_dir(&letters).unwrap();
+            assert_eq!(
+                (set.classes, set.train.label(0)),
+                (classes.iter().map(|name| (*name).to_owned()).collect(), label)
+            );
+        }
+        // A label that does not occur in training.
+        let files = named("letters-", &[("train", &from_one(12)), ("test", &pair(6))]);
+        let error = open_dir(&dir_of(&files)).unwrap_err();
+        assert_eq!(
+            error,
+            "`DIR/letters-test-labels-idx1-ubyte.gz` gives image 0 the label 0, but there are 3 classes, with the labels 1 to 3"
+        );
+        // More than the label 0 is missing: these are gaps.
+        let gap = [pair(6)[0].clone(), content(&[LABELS_MAGIC, 6], [2, 3, 2, 3, 2, 3])];
+        let set = open_dir(&dir_of(&named("", &[("train", &gap)]))).unwrap();
+        assert_eq!((set.classes.len(), set.warnings.len()), (4, 2));
+    }
+
+    #[test]
+    fn the_first_number_of_a_wide_label_is_the_class() {
+        let wide = |labels: &[i32]| {
+            let numbers = labels.iter().flat_map(|&label| [label as u32, 7, 8]);
+            content(&[WIDE_LABELS_MAGIC, labels.len() as u32, 3], numbers.flat_map(u32::to_be_bytes))
+        };
+        let open = |labels: &[u8]| {
+            open_dir(&dir(&[
+                ("qmnist-train-images-idx3-ubyte", &pair(6)[0]),
+                ("qmnist-train-labels-idx2-int.gz", &gz(labels)),
+                ("qmnist-test-images-idx3-ubyte.gz", &gz(&pair(6)[0])),
+                ("qmnist-test-labels-idx2-int", labels),
+            ]))
+        };
+        let set = open(&wide(&[0, 1, 2, 2, 1, 0])).unwrap();
+        assert_eq!((set.classes.len(), set.train.len(), set.val.len(), set.train.label(3)), (3, 6, 6, 2));
+        let error = open(&wide(&[0, 1, 2, 2, 1, -1])).unwrap_err();
+        assert!(error.ends_with("image 5 has the label -1, which is not between 0 and 255"), "{error}");
+        let whole = wide(&[0, 1, 2, 2, 1, 0]);
+        let error = open(&whole[..whole.len() - 1]).unwrap_err();
+        assert!(error.ends_with("the header declares 6 labels of 3 numbers, 72 bytes, but 71 follow"), "{error}");
     }
 
     #[test]

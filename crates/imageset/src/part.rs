@@ -68,6 +68,11 @@ impl Part {
         PartName::parse(name).map(|name| name.part)
     }
 
+    /// The part that a name says, and its other words in lower case with a hyphen between them: `emnist-letters` of `emnist-letters-train`.
+    pub(crate) fn with_rest(name: &str) -> Option<(Self, String)> {
+        PartName::parse(name).map(|name| (name.part, name.rest.replace(' ', "-")))
+    }
+
     /// Which of the names are parts. Besides the part, a name must say nothing, or the same as that of another part: `seg_train`
     /// and `seg_test` are parts, but `test` in `test_strips` among the classes of a drugstore is not.
     pub(crate) fn among<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeMap<&'a str, Self> {

@@ -708,8 +708,21 @@ pub enum SourceError {
         /// Labels.
         labels: usize,
     },
-    /// A label beyond the list of classes.
-    #[error("`{path}` gives image {index} the label {label}, but there are {classes} classes")]
+    /// Files of more than one data set.
+    #[error(
+        "`{path}` holds IDX files of several data sets: {data_sets}: put the files of each into a folder of its own and give that folder"
+    )]
+    SeveralIdxSets {
+        /// The directory.
+        path: PathBuf,
+        /// What the names of the files begin with, in backticks.
+        data_sets: String,
+    },
+    /// A label of no class.
+    #[error(
+        "`{path}` gives image {index} the label {label}, but there are {classes} classes{}",
+        if *first == 0 { String::new() } else { format!(", with the labels {first} to {}", first + classes - 1) }
+    )]
     IdxLabel {
         /// The file of labels.
         path: PathBuf,
@@ -717,6 +730,8 @@ pub enum SourceError {
         index: usize,
         /// Its label.
         label: usize,
+        /// The label of the first class.
+        first: usize,
         /// How many classes there are.
         classes: usize,
     },
