@@ -1,82 +1,45 @@
 //! Weights of other programs as model files of this one: which network they are of is found from their names and shapes, wherever in the
 //! file it is, and every tensor of it is checked.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use foreign_weights::{ForeignTensor, ForeignWeights, listed, shown};
 use ghostnet::{Architecture, GhostNetConfig, NamedTensor, StateError, Variant};
-use imageset::name::normal;
 use imageset::source::counted;
-use imageset::{Interpolation, Pipeline, Transform};
 
-use crate::batch::Normalization;
 use crate::fold::unfold;
-use crate::weights::{ModelCard, ModelFile};
+use crate::weights::ModelFile;
 
+mod class_names;
 mod description;
 mod head;
+mod hints;
+mod imported;
 mod naming;
 mod other_network;
 mod partial;
+mod preparation;
 mod stem;
 mod trunk;
+mod widths;
 
+pub use class_names::ONE_OUTPUT;
 pub use description::Description;
+pub use hints::Hints;
+pub use imported::Imported;
+pub use preparation::Preparation;
 pub use trunk::SeveralNetworks;
 
+pub(crate) use class_names::are_numbered;
+
+use class_names::class_names;
 use head::{Filled, Head};
 use naming::Naming;
 use trunk::{Found, Trunk};
-
-/// What a file of weights does not say.
-#[derive(Debug, Clone, Default)]
-pub struct Hints {
-    /// The set to read, where a file has several.
-    pub key: Option<String>,
-    /// Names of the classes, in the order of the network's scores.
-    pub classes: Option<Vec<String>>,
-    /// How images were prepared.
-    pub preparation: Preparation,
-    /// Take what fits: what is missing or of another shape starts random, what is unknown is left out.
-    pub partial: bool,
-}
-
-impl Hints {
-    /// Whether they say nothing.
-    pub fn is_empty(&self) -> bool {
-        let Self { key, classes, preparation, partial } = self;
-        key.is_none() && classes.is_none() && *preparation == Preparation::default() && !partial
-    }
-}
-
-/// How images are prepared for a network, as far as it is known; the rest is as its authors have it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Preparation {
-    /// Height and width, pixels.
-    pub image_size: Option<u32>,
-    /// Filter of the resizing.
-    pub interpolation: Option<Interpolation>,
-    /// The side of the central square as a part of the resized picture's shorter side.
-    pub crop_pct: Option<f64>,
-    /// Applied to the square.
-    pub normalization: Option<Normalization>,
-}
-
-impl Preparation {
-    /// Fills in what is not said here from a description.
-    fn or(self, other: Option<&Self>) -> Self {
-        let Some(other) = other else { return self };
-        Self {
-            image_size: self.image_size.or(other.image_size),
-            interpolation: self.interpolation.or(other.interpolation),
-            crop_pct: self.crop_pct.or(other.crop_pct),
-            normalization: self.normalization.or(other.normalization),
-        }
-    }
-}
+use widths::widths;
 
 /// How much of a network is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,22 +48,6 @@ pub enum Need {
     Whole,
     /// What is in front of the classifier, to start another network from; the rest is taken if it is there.
     Trunk,
-}
-
-/// A network from elsewhere.
-#[derive(Debug, Clone)]
-pub struct Imported {
-    /// The network as a model file of this program; classes without names are numbered. Without a classifier it has no classes.
-    pub model: ModelFile,
-    /// Names of tensors of the head that the file does not have. There are none if the whole network was needed.
-    pub absent: Vec<String>,
-    /// Notes on what the file was and how it was converted.
-    pub notes: Vec<String>,
-}
-
-/// Widths that are tried after the published ones: 0.1 to 3 in steps of a twentieth.
-fn widths() -> impl Iterator<Item = f64> {
-    [0.5, 1.0, 1.3, 1.6].into_iter().chain((2..=60).map(|twentieth| f64::from(twentieth) / 20.0))
 }
 
 /// The tensors of a file, divided into the network and the rest.
@@ -274,7 +221,7 @@ pub fn import(
         notes.push(format!("it is {what} for {}, and every tensor is there", counted(num_classes, "class")));
         class_names(path, hints.classes, description, num_classes, &mut notes)?
     };
-    let model = ModelFile::new(path, card(variant, width, classes, hints.preparation)?, tensors);
+    let model = ModelFile::new(path, hints.preparation.card(variant, width, classes)?, tensors);
     notes.extend(description.into_iter().flat_map(|description| description.notes.iter().cloned()));
     Ok(Imported { model, absent, notes })
 }
@@ -316,83 +263,6 @@ fn no_ghostnet(path: &Path, layers: &[String; 3], names: &[String]) -> anyhow::E
         first.join(", ")
     )
 }
-
-/// The names that are given, or those of a description, or numbers.
-fn class_names(
-    path: &Path,
-    given: Option<Vec<String>>,
-    description: Option<&Description>,
-    num_classes: usize,
-    notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<String>> {
-    if num_classes == 1 {
-        notes.push(ONE_OUTPUT.to_string());
-    }
-    let described = description.and_then(|description| Some((description, description.classes.clone()?)));
-    if let Some((description, classes)) = &described
-        && given.is_none()
-        && let Some(fault) = fault_of_names(classes)
-    {
-        notes.push(format!("`{}` {fault}, so its classes are numbered from 0", description.path().display()));
-        return Ok(numbered(num_classes));
-    }
-    match (given, described) {
-        (Some(classes), _) if classes.len() != num_classes => {
-            bail!(
-                "{} given in `--classes`, but the network in `{}` has {}",
-                if classes.len() == 1 {
-                    "one class name is".to_string()
-                } else {
-                    format!("{} class names are", classes.len())
-                },
-                path.display(),
-                counted(num_classes, "class")
-            )
-        }
-        (Some(classes), _) => Ok(classes),
-        (None, Some((description, classes))) if classes.len() == num_classes => {
-            notes.push(format!("the names of its classes are taken from `{}`", description.path().display()));
-            Ok(classes)
-        }
-        (None, described) => {
-            notes.push(match described {
-                Some((description, classes)) => format!(
-                    "`{}` names {}, but the network has {num_classes}, so they are numbered from 0",
-                    description.path().display(),
-                    counted(classes.len(), "class")
-                ),
-                None => "it does not say what its classes are called, so they are numbered from 0".to_string(),
-            });
-            Ok(numbered(num_classes))
-        }
-    }
-}
-
-/// Why names cannot be those of classes, if they cannot.
-fn fault_of_names(names: &[String]) -> Option<String> {
-    let mut seen = BTreeSet::new();
-    names.iter().find_map(|name| match normal(name) {
-        name if name.trim().is_empty() => Some("has a class without a name".to_string()),
-        name if seen.contains(&name) => Some(format!("has two classes called `{name}`")),
-        name => {
-            seen.insert(name);
-            None
-        }
-    })
-}
-
-/// The names of classes that nobody has named: `class 0`, `class 1` …
-fn numbered(num_classes: usize) -> Vec<String> {
-    (0..num_classes).map(|class| format!("class {class}")).collect()
-}
-
-/// Whether the classes have only the names that [`numbered`] gives.
-pub(crate) fn are_numbered(names: &[String]) -> bool {
-    *names == numbered(names.len())
-}
-
-/// The softmax over a single logit is 1 whatever the logit is, so a network with one output can only have been trained with a sigmoid.
-pub const ONE_OUTPUT: &str = "the network has one output, whose probability is the sigmoid of its logit";
 
 const HINT: &str =
     "\n\nhint: if it is a part of one, or has other layers at its end, `ghostnet import --partial` takes what fits";
@@ -503,37 +373,4 @@ fn find_width(
         Some(error) => Err(error.into()),
         None => bail!("no width gives it so many channels in its first and last convolution"),
     }
-}
-
-/// The defaults are ImageNet's mean and deviation and 224 of 256 pixels: timm's weights want them bicubic. PaddleClas leaves its
-/// `ResizeImage` at OpenCV's bilinear, which is not antialiased; Pillow's is the nearest that there is here.
-fn card(variant: Variant, width: f64, classes: Vec<String>, preparation: Preparation) -> anyhow::Result<ModelCard> {
-    let Preparation { image_size, interpolation, crop_pct, normalization } = preparation;
-    let interpolation = interpolation.unwrap_or(match variant {
-        Variant::Ghostnet | Variant::GhostnetV2 | Variant::GhostnetV3 => Interpolation::Bicubic,
-        Variant::GhostnetPaddle => Interpolation::Bilinear,
-    });
-    let transforms =
-        vec![Transform::ResizeCenterCrop { size: None, crop_pct: crop_pct.unwrap_or(0.875), interpolation }];
-    let image_size = image_size.unwrap_or(224);
-    Pipeline::new(&transforms, image_size).context("the preparation of the images")?;
-    let imagenet = Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
-    Ok(ModelCard {
-        card_version: ModelCard::VERSION,
-        variant,
-        width,
-        dropout: 0.2,
-        stem_stride: 2,
-        independent_classes: classes.len() == 1,
-        classes,
-        image_size,
-        transforms,
-        normalization: normalization.unwrap_or(imagenet),
-        val_fraction: 0.2,
-        seed: 0,
-        data_fingerprint: None,
-        folded: false,
-        step: 0,
-        recipe_hash: String::new(),
-    })
 }

@@ -8,7 +8,7 @@ use anyhow::bail;
 use imageset::{ClassList, ClassListError, Interpolation};
 use serde_json::Value;
 
-use super::Preparation;
+use super::preparation::Preparation;
 use crate::batch::Normalization;
 use crate::hub::config::{ConfigError, CropMode, Interpolation as Filter, PretrainedConfig};
 

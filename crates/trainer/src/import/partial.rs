@@ -8,7 +8,11 @@ use burn::tensor::Device;
 use foreign_weights::listed;
 use ghostnet::{Architecture, GhostNetConfig, NamedTensor, Variant};
 
-use super::{Description, Hints, Imported, card, class_names, widths};
+use super::class_names::class_names;
+use super::description::Description;
+use super::hints::Hints;
+use super::imported::Imported;
+use super::widths::widths;
 use crate::weights::ModelFile;
 
 /// Classes of a network that has no classifier and whose classes are not named: ImageNet's.
@@ -69,7 +73,7 @@ pub(super) fn import(
         }
     }
     let classes = class_names(path, hints.classes, description, num_classes, &mut notes)?;
-    let model = ModelFile::new(path, card(variant, width, classes, hints.preparation)?, state);
+    let model = ModelFile::new(path, hints.preparation.card(variant, width, classes)?, state);
     notes.extend(description.into_iter().flat_map(|description| description.notes.iter().cloned()));
     Ok(Imported { model, absent: Vec::new(), notes })
 }
