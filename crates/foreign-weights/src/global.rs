@@ -1,6 +1,6 @@
 //! What a pickle may name. A pickle builds its objects by naming functions and classes of Python. Nothing is ever called
 //! here: a few names are known and what they would build is built by us, all others stand for something that is not read,
-//! and names that no weight file has reason to hold are refused.
+//! and names that have no place in a file of weights are refused.
 
 use crate::element::Element;
 

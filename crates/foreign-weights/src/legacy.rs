@@ -61,7 +61,7 @@ pub(crate) fn is_magic(first: &Pickle) -> bool {
     matches!(first.objects.get(first.root), Object::Long(magic) if magic[..] == MAGIC)
 }
 
-/// Reads all but the numbers, behind the magic number that ends at `end`.
+/// Reads everything except the numbers, from `end` on, where the magic number ends.
 pub(crate) fn parse(bytes: &[u8], end: usize) -> Result<Legacy, LegacyError> {
     let version = pickle::load(bytes, end, Arrays::Leave)?;
     match version.objects.int(version.root) {
@@ -78,11 +78,11 @@ pub(crate) fn parse(bytes: &[u8], end: usize) -> Result<Legacy, LegacyError> {
 fn places(bytes: &[u8], objects: &Objects, names: &Pickle) -> Result<HashMap<String, Range<usize>>, LegacyError> {
     let wrong = |reason: String| LegacyError::Names { reason };
     let elements = elements(objects).map_err(wrong)?;
-    let list = names.objects.items(names.root).ok_or_else(|| wrong("they are no list".to_string()))?;
+    let list = names.objects.items(names.root).ok_or_else(|| wrong("they are not a list".to_string()))?;
     let mut storages = HashMap::new();
     let mut at = names.end;
     for name in list {
-        let name = names.objects.text(*name).ok_or_else(|| wrong("one is no string".to_string()))?;
+        let name = names.objects.text(*name).ok_or_else(|| wrong("one is not a string".to_string()))?;
         let element = elements.get(name).ok_or_else(|| wrong(format!("no tensor has storage {}", shown(name))))?;
         let short = || LegacyError::CutShort { storage: shown(name) };
         let (count, _) = bytes.get(at..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or_else(short)?;

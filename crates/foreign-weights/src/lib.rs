@@ -141,7 +141,7 @@ pub enum ForeignError {
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// Something else than weights.
+    /// Something other than weights.
     #[error("it is {what}\n\nhint: {next}")]
     Other {
         /// What it is.
@@ -149,7 +149,7 @@ pub enum Problem {
         /// What to do.
         next: &'static str,
     },
-    /// Nothing that is known.
+    /// Nothing that is recognised.
     #[error("it is neither a safetensors file nor one of PyTorch or Paddle")]
     Unknown,
     /// Too large.
@@ -214,7 +214,7 @@ struct Numbers {
 }
 
 impl ForeignWeights {
-    /// Reads a file: the set under `key`, or the one that is meant if there is no key. A key is that of a dictionary in the file, or
+    /// Reads a file: the set under `key`, or the usual one if there is no key. A key is that of a dictionary in the file, or
     /// what the names of the tensors begin with, up to a dot.
     pub fn read(path: &Path, key: Option<&str>) -> Result<Self, ForeignError> {
         let mut file = fs_err::File::open(path)?;

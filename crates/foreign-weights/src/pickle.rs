@@ -46,7 +46,7 @@ pub enum PickleError {
         at: usize,
     },
     /// Not an instruction.
-    #[error("byte {at} of the pickle is {opcode:#04x}, which is no instruction; the file is damaged")]
+    #[error("byte {at} of the pickle is {opcode:#04x}, which is not an instruction; the file is damaged")]
     UnknownInstruction {
         /// The byte.
         opcode: u8,
@@ -331,7 +331,7 @@ impl<'a> Machine<'a> {
                     self.pop_to_mark()?;
                     let top = self.top()?;
                     if !matches!(self.objects.get(top), Object::Set | Object::Opaque { .. }) {
-                        return Err(self.malformed("items are added to what is no set"));
+                        return Err(self.malformed("items are added to something that is not a set"));
                     }
                 }
                 0x91 => {
@@ -601,7 +601,7 @@ impl<'a> Machine<'a> {
         match &mut self.objects.objects[top.0 as usize] {
             Object::List(list) => list.extend_from_slice(items),
             Object::Opaque { .. } => {}
-            _ => return Err(self.malformed("items are appended to what is no list")),
+            _ => return Err(self.malformed("items are appended to something that is not a list")),
         }
         Ok(())
     }
@@ -615,7 +615,7 @@ impl<'a> Machine<'a> {
         match &mut self.objects.objects[top.0 as usize] {
             Object::Dict(dict) => dict.extend(pairs.iter().map(|[key, value]| (*key, *value))),
             Object::Opaque { .. } => {}
-            _ => return Err(self.malformed("items are set in what is no dictionary")),
+            _ => return Err(self.malformed("items are set in something that is not a dictionary")),
         }
         Ok(())
     }
@@ -624,7 +624,7 @@ impl<'a> Machine<'a> {
 
     fn stack_global(&mut self, module: ObjectId, name: ObjectId) -> Result<GlobalId, PickleError> {
         let (Some(module), Some(name)) = (self.objects.text(module), self.objects.text(name)) else {
-            return Err(self.malformed("a function whose name is no string"));
+            return Err(self.malformed("the name of a function is not a string"));
         };
         if module.len() + name.len() > MAX_PATH {
             return Err(limit("bytes in the name of a function", MAX_PATH));
@@ -666,10 +666,10 @@ impl<'a> Machine<'a> {
         let global = match self.objects.get(function) {
             Object::Global(global) => *global,
             Object::Opaque { made_by, .. } => return self.opaque(*made_by, arguments).map(Made::New),
-            _ => return Err(self.malformed("it calls what is no function")),
+            _ => return Err(self.malformed("it calls something that is not a function")),
         };
         let Object::Tuple(items) = self.objects.get(arguments) else {
-            return Err(self.malformed("the arguments of a call are no tuple"));
+            return Err(self.malformed("the arguments of a call are not a tuple"));
         };
         match self.objects.global(global).meaning {
             meaning @ (Meaning::RebuildTensor | Meaning::RebuildTensorV3) => {
@@ -713,7 +713,7 @@ impl<'a> Machine<'a> {
                 let made_by = *made_by;
                 self.opaque(made_by, arguments)?
             }
-            _ => return Err(self.malformed("it makes an object of what is no class")),
+            _ => return Err(self.malformed("it makes an object of something that is not a class")),
         };
         self.push(object)
     }
@@ -753,7 +753,7 @@ impl<'a> Machine<'a> {
                 .collect(),
             _ => None,
         };
-        pairs.map(Object::Dict).ok_or_else(|| self.malformed("a dictionary out of what are no pairs"))
+        pairs.map(Object::Dict).ok_or_else(|| self.malformed("a dictionary is made of items that are not pairs"))
     }
 
     /// `_rebuild_from_type_v2(function, class, arguments, state)`: a tensor with attributes.
@@ -761,7 +761,7 @@ impl<'a> Machine<'a> {
         let (Object::Global(function_name), Object::Global(class)) =
             (self.objects.get(function), self.objects.get(class))
         else {
-            return Err(self.malformed("a tensor of what is no class"));
+            return Err(self.malformed("a tensor has a type that is not a class"));
         };
         let (function_name, class) = (*function_name, *class);
         let known = matches!(
@@ -812,7 +812,7 @@ impl<'a> Machine<'a> {
         if !is_plain {
             return Ok(Object::Opaque { made_by: global, state: None, of_tensor: true });
         }
-        let offset = self.objects.int(*offset).ok_or_else(|| self.malformed("an offset that is no integer"))?;
+        let offset = self.objects.int(*offset).ok_or_else(|| self.malformed("an offset is not an integer"))?;
         let shape = self.integers(*shape)?;
         let stride = self.integers(*stride)?;
         self.charge(TENSOR_CHARGE)?;
@@ -822,12 +822,12 @@ impl<'a> Machine<'a> {
     }
 
     fn integers(&self, id: ObjectId) -> Result<Vec<i64>, PickleError> {
-        let items = self.objects.items(id).ok_or_else(|| self.malformed("a shape that is no tuple"))?;
+        let items = self.objects.items(id).ok_or_else(|| self.malformed("a shape is not a tuple"))?;
         if items.len() > MAX_RANK {
             return Err(limit("dimensions of a tensor", MAX_RANK));
         }
         let integers = items.iter().map(|item| self.objects.int(*item)).collect::<Option<_>>();
-        integers.ok_or_else(|| self.malformed("a shape of what are no integers"))
+        integers.ok_or_else(|| self.malformed("a shape has sizes that are not integers"))
     }
 
     fn set_state(&mut self, state: ObjectId) -> Result<(), PickleError> {
@@ -850,7 +850,7 @@ impl<'a> Machine<'a> {
                 };
                 self.objects.objects[top.0 as usize] = Object::Opaque { made_by, state: Some(state), of_tensor: true };
             }
-            _ => return Err(self.malformed("state is set on what is no object")),
+            _ => return Err(self.malformed("state is set on something that is not an object")),
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub enum SafetensorsError {
 
 /// Whether the bytes begin as a header does.
 pub(crate) fn looks_like(bytes: &[u8]) -> bool {
-    // The first seven of the eight bytes of the length say little; the brace behind them says much.
+    // The length of a header is far below 2^48, so its last two bytes are 0, and the header begins with a brace.
     bytes.get(8) == Some(&b'{') && bytes[6..8] == [0, 0]
 }
 
@@ -45,7 +45,7 @@ fn damaged(error: safetensors::SafeTensorError) -> SafetensorsError {
     SafetensorsError::Damaged { reason: error.to_string() }
 }
 
-/// Reads the header, and checks it against the bytes behind it.
+/// Reads the header and checks it against the bytes after it.
 pub(crate) fn open(bytes: &[u8]) -> Result<SafeTensors<'_>, SafetensorsError> {
     if let Some((length, _)) = bytes.split_first_chunk::<8>() {
         let length = u64::from_le_bytes(*length);

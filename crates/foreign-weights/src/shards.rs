@@ -44,7 +44,7 @@ pub enum ShardsError {
         /// The file, in backticks.
         shard: String,
     },
-    /// A name that is no name of a file in the same folder.
+    /// A name that is not that of a file in the same folder.
     #[error("`{path}` names {shard}, which is not a file in the same folder")]
     Name {
         /// The index.
@@ -204,7 +204,7 @@ impl ShardName {
 
 impl Shards {
     /// The parts that a path stands for: those that an index names, or, of a folder, those of the index in it, or those that are
-    /// numbered. `None` if the path is neither an index nor a folder with parts. Whether the parts can be read is not looked at.
+    /// numbered. `None` if the path is neither an index nor a folder with parts. Whether the parts can be read is not checked.
     pub fn find(path: &Path) -> Result<Option<Self>, ShardsError> {
         if !path.is_dir() {
             let is_index = has_ending(path, INDEX_ENDING) && path.is_file();

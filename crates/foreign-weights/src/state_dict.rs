@@ -31,7 +31,7 @@ const NUM_AVERAGES: usize = 6;
 /// Put in front of every name by wrappers: distributed training, `torch.compile`, a module inside of a training class.
 const PREFIXES: &[&str] = &["module.", "_orig_mod.", "model.", "net.", "network."];
 
-/// Last parts of names that a profiler leaves behind.
+/// Last parts of the names that a profiler adds.
 const PROFILER: &[&str] = &["total_ops", "total_params"];
 /// Counter of `torch.optim.swa_utils.AveragedModel`.
 const AVERAGED: &str = "n_averaged";
@@ -220,7 +220,7 @@ impl<'o> Search<'o> {
         sets
     }
 
-    /// The dictionary of tensors that is meant if nobody says which, from `place` on; the keys that lead to it are added to `path`.
+    /// The dictionary of tensors that is taken if nobody says which, from `place` on; the keys that lead to it are added to `path`.
     fn usual<'p>(&mut self, place: ObjectId, path: &mut Vec<&'p str>) -> Result<ObjectId, StateDictError>
     where
         'o: 'p,
@@ -252,7 +252,7 @@ impl<'o> Search<'o> {
     }
 
     /// The dictionary in which names of tensors begin with the last parts of `key`, and those parts: below the keys that are its first
-    /// parts, in the file's own dictionary, or in the one that is meant if nobody says which.
+    /// parts, in the file's own dictionary, or in the one that is taken if nobody says which.
     fn find_names<'k>(&mut self, root: ObjectId, key: &'k str) -> Option<(ObjectId, &'k str)> {
         let mut places: Vec<(ObjectId, &str)> = Vec::new();
         let dots: Vec<usize> = key.match_indices('.').map(|(at, _)| at).take(MAX_NESTING).collect();
@@ -301,7 +301,7 @@ impl<'o> Search<'o> {
     }
 }
 
-/// What is behind `prefix` and a dot; the whole name if there is no prefix.
+/// What follows `prefix` and a dot; the whole name if there is no prefix.
 fn is_below<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
     if prefix.is_empty() {
         return Some(name);
@@ -384,7 +384,7 @@ fn entries(
     Ok(entries)
 }
 
-/// Drops what a profiler or an average left behind and takes off what every name begins with.
+/// Drops what a profiler or an average has added, and the prefix that all names share.
 pub(crate) fn tidy<T>(mut entries: Vec<Entry<T>>, notes: &mut Vec<String>) -> Vec<Entry<T>> {
     let before = entries.len();
     entries.retain(|entry| !PROFILER.contains(&entry.name.rsplit('.').next().unwrap_or_default()));
@@ -400,8 +400,8 @@ pub(crate) fn tidy<T>(mut entries: Vec<Entry<T>>, notes: &mut Vec<String>) -> Ve
     let mut taken = String::new();
     // Each pass shortens every name, so it ends.
     while let Some(prefix) = PREFIXES.iter().find(|prefix| {
-        let behind = |entry: &Entry<T>| entry.name.strip_prefix(**prefix).is_some_and(|rest| !rest.is_empty());
-        !entries.is_empty() && entries.iter().all(behind)
+        let has_prefix = |entry: &Entry<T>| entry.name.strip_prefix(**prefix).is_some_and(|rest| !rest.is_empty());
+        !entries.is_empty() && entries.iter().all(has_prefix)
     }) {
         for entry in &mut entries {
             entry.name.drain(..prefix.len());

@@ -230,7 +230,7 @@ impl TarFile {
     }
 
     fn read_at(&self, offset: u64, len: u64) -> io::Result<Vec<u8>> {
-        // The index has checked that offset + len lies in the archive, which was no larger than memory or a file.
+        // The index has checked that offset + len lies within the archive, whose size fits into memory or a file.
         match &self.content {
             Content::Memory(bytes) => {
                 let from = offset as usize;
@@ -577,7 +577,7 @@ fn file_name(path: &Path) -> String {
     path_text(Path::new(path.file_name().unwrap_or_default()))
 }
 
-/// The name of an archive without its ending, and whether it is compressed. None if it is no archive by its name.
+/// The name of an archive without its ending, and whether it is compressed. None if its name is not that of an archive.
 fn stem(name: &str) -> Option<(&str, bool)> {
     let lower = name.to_ascii_lowercase();
     let ending = [".tar", ".tar.gz", ".tgz"].into_iter().find(|ending| lower.ends_with(ending))?;

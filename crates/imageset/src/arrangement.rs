@@ -12,7 +12,7 @@
 //!    error that names it.
 //! 6. Anything else is an error that names the folders.
 //!
-//! Class folders that each hold parts are an error too, and those that hold the same folders are told.
+//! Class folders that each hold parts are an error too, and those that hold the same folders are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 

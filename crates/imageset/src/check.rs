@@ -50,7 +50,7 @@ pub struct PartsReport {
     pub train: CheckReport,
     /// The images to measure on.
     pub val: CheckReport,
-    /// Groups of images that show the same picture, with images of both parts: what was learnt by heart is measured with.
+    /// Groups of images that show the same picture, with images of both parts: a model would be measured on what it was trained on.
     ///
     /// Equal images and near duplicates, or equal ones only where near duplicates are not compared.
     pub across: Vec<Vec<String>>,

@@ -546,7 +546,7 @@ fn rows(text: &str, separator: char, columns: &Columns, header: &Record) -> Resu
         if columns.number.is_none() && line > next_line {
             return Err((Place::Line(next_line), ClassListFault::Blank));
         }
-        // A quoted cell may go over several lines.
+        // A quoted cell may span several lines.
         next_line = line + 1 + cells.iter().map(|cell| cell.matches('\n').count()).sum::<usize>();
         let name = cells[columns.name].clone();
         match columns.number {
@@ -603,7 +603,7 @@ fn numbered_lines(text: &str) -> Option<Vec<Numbered>> {
     rows.filter(|rows| rows.len() > 1)
 }
 
-/// Whether each number from 0 up to that of the rows comes once, so that hardly anything but the numbers of classes can be meant.
+/// Whether each number from 0 up to that of the rows comes once, so that they can hardly be anything but the numbers of classes.
 fn has_all_numbers(rows: &[Numbered]) -> bool {
     let mut numbers: Vec<usize> = rows.iter().map(|(_, number, _)| *number).collect();
     numbers.sort_unstable();

@@ -1,7 +1,7 @@
 //! From the bytes of an image file to an upright RGB picture, or a clear error.
 //!
 //! The format is read from the content, never from a name. The size is checked in the header, before memory for the pixels
-//! is asked for. Transparent pixels are composited onto white, and the EXIF orientation is applied. A file that ends too early is an
+//! is allocated. Transparent pixels are composited onto white, and the EXIF orientation is applied. A file that ends too early is an
 //! error: a decoder that fills the missing part with gray would train the network on it.
 //!
 //! The header of a file decides which decoder is used. JPEG goes to `zune-jpeg` in its strict mode (the `image` crate uses the
@@ -194,7 +194,7 @@ fn working_bytes_per_pixel(color: ColorType, swaps_sides: bool) -> u64 {
     let converted = match color {
         ColorType::Rgb8 => decoded,
         ColorType::Rgba8 => decoded + 3,
-        // To 8 bits and four channels, and then over white.
+        // To 8 bits and four channels, and then onto white.
         _ if color.has_alpha() => (decoded + 4).max(4 + 3),
         _ => decoded + 3,
     };
@@ -210,7 +210,7 @@ fn reason(error: &dyn Error) -> String {
     innermost.to_string()
 }
 
-/// Lays transparent pixels over white; an opaque picture is only converted.
+/// Composites transparent pixels onto white; an opaque picture is only converted.
 fn over_white(picture: DynamicImage) -> DynamicImage {
     if !picture.color().has_alpha() {
         return DynamicImage::ImageRgb8(picture.into_rgb8());
@@ -323,7 +323,7 @@ mod tests {
         for orientation in 2..=8 {
             let turned = decode_ok(&file(&format!("orientation_{orientation}.jpg")));
             assert_eq!((turned.width, turned.height), (24, 16), "{orientation}");
-            // The blocks of a turned JPEG are other ones.
+            // A turned JPEG has other blocks.
             let difference = largest_difference(&turned.pixels, &upright.pixels);
             assert!(difference <= 8, "{orientation}: {difference}");
         }
@@ -430,12 +430,12 @@ mod tests {
             assert_eq!(working_bytes_per_pixel(color, false), upright, "{color:?}");
             assert_eq!(working_bytes_per_pixel(color, true), turned, "{color:?}");
         }
-        // The largest picture that is allowed does with the memory that is allowed, whatever its kind.
+        // The largest picture that is allowed fits into the memory that is allowed, whatever its kind.
         let limits = DecodeLimits::default();
         assert!(check_memory(limits.max_pixels * 12, &limits).is_ok());
     }
 
-    /// Reaches further than random bytes: the files are good but for a few bytes.
+    /// Reaches further than random bytes: the files are good except for a few bytes.
     #[test]
     fn damaged_files_never_panic() {
         let picture = noise(24, 16);

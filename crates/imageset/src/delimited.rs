@@ -1,9 +1,9 @@
 //! Delimited text: CSV as in RFC 4180, and the same with tabs.
 //!
 //! A cell in double quotes may hold separators, line breaks and, written twice, quotes. Lines end in LF, CR LF or CR. Space around
-//! a cell that is not quoted does not count, and a line without content is passed over.
+//! a cell that is not quoted does not count, and a line without content is skipped.
 
-/// One line, or several if a quoted cell goes over them.
+/// One line, or several if a quoted cell spans them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     /// Its first line, counted from 1.
@@ -18,7 +18,7 @@ pub enum QuoteFault {
     #[error("a quoted cell begins here and never ends: close it with `\"`; a quote inside of a cell is written twice")]
     Unclosed,
     /// It ends in the middle.
-    #[error("a quoted cell goes on after its closing quote: a quote inside of a cell is written twice")]
+    #[error("a quoted cell continues after its closing quote: write a quote inside of a cell twice")]
     Continued,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Records<'a> {
         Self { rest: text, line: 1, separator }
     }
 
-    /// Goes over `bytes` bytes.
+    /// Skips `bytes` bytes.
     fn skip(&mut self, bytes: usize) -> &'a str {
         let (skipped, rest) = self.rest.split_at(bytes);
         // A CR LF counts with its LF.

@@ -13,7 +13,7 @@ use crate::measure::MeasuredSet;
 use crate::name::{path_text, text};
 use crate::source::{DataSet, EncodedImage, ImageSource, OpenOptions, SourceError};
 
-/// Larger files are no photographs, and reading one would fill the memory.
+/// Larger files are not photographs, and reading one would fill the memory.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// One part of a folder data set.

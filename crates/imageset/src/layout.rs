@@ -27,11 +27,11 @@ pub(crate) struct Listing<F> {
     pub(crate) dirs: BTreeSet<String>,
     /// Image files, in bytewise order of their paths, and how to find each.
     pub(crate) images: BTreeMap<String, F>,
-    /// Files that are no images by their name, and how to find each.
+    /// Files whose names are not those of images, and how to find each.
     pub(crate) ignored: BTreeMap<String, F>,
     /// Those of them that are pictures by their content.
     pictures: BTreeSet<String>,
-    /// The images of each folder whose name is passed over but which may be a class.
+    /// The images of each folder whose name is skipped but which may be a class.
     passed_over: BTreeMap<String, BTreeMap<String, F>>,
     /// What is in none of these, and why.
     pub(crate) left_out: LeftOut,
@@ -124,14 +124,14 @@ impl<F: Clone> Listing<F> {
         }
     }
 
-    /// Counts a link that cannot be followed, unless its name is passed over anyway.
+    /// Counts a link that cannot be followed, unless its name is skipped anyway.
     pub(crate) fn add_link(&mut self, path: &str) {
         if self.left_out.add_passed_over(path).is_none() {
             self.left_out.add_link(path);
         }
     }
 
-    /// Adds a folder with the folders above it. False if it is passed over.
+    /// Adds a folder with the folders above it. False if it is skipped.
     pub(crate) fn add_dir(&mut self, path: &str) -> bool {
         if self.left_out.add_passed_over(path).is_some() {
             return false;
@@ -190,7 +190,7 @@ impl<F: Clone> Listing<F> {
         self
     }
 
-    /// Forgets the images in folders that are passed over if links to them are taken: a folder `.pool` may keep what the classes show.
+    /// Forgets the images in folders that are skipped if links to them are taken: a folder `.pool` may keep what the classes show.
     /// Two files are the same if their keys are.
     pub(crate) fn without_linked<K: Ord>(mut self, key: impl Fn(&F) -> Option<K>) -> Self {
         if self.passed_over.is_empty() {
@@ -281,7 +281,7 @@ impl<F: Clone> Listing<F> {
         is_common.then(|| top.name.to_owned())
     }
 
-    /// What is in no class folder and what is no image.
+    /// What is outside of the class folders, and what is not an image.
     pub(crate) fn left_out(&self) -> LeftOut {
         self.left_out_but(|_| false)
     }
@@ -486,7 +486,7 @@ pub(crate) struct ClassFolders<F> {
     others: BTreeMap<String, Others>,
 }
 
-/// Files of a class that are no images by their name.
+/// Files of a class whose names are not those of images.
 #[derive(Clone, Copy, Default)]
 struct Others {
     files: usize,

@@ -14,7 +14,7 @@ use crate::source::{SourceError, counted};
 enum Cause {
     /// An image that lies in no class folder.
     Loose,
-    /// An image in a folder at the place of a class folder, by the folder, whose name is passed over.
+    /// An image in a folder at the place of a class folder, by the folder, whose name is skipped.
     PassedOverClass(String),
     /// An image of a part or of a folder beside the parts, by the folder, that has no class folders.
     Unlabelled(String),
@@ -142,7 +142,7 @@ impl LeftOut {
         self.add(Cause::Loose, path);
     }
 
-    /// An image in a folder at the place of a class folder whose name is passed over.
+    /// An image in a folder at the place of a class folder whose name is skipped.
     pub(crate) fn add_passed_over_class(&mut self, folder: impl Into<String>, path: impl Into<String>) {
         self.add(Cause::PassedOverClass(folder.into()), path);
     }
@@ -165,7 +165,7 @@ impl LeftOut {
         self.add(Cause::Picture(ending(&path)), path);
     }
 
-    /// A file that is no image by its name.
+    /// A file whose name is not that of an image.
     pub(crate) fn add_by_ending(&mut self, path: impl Into<String>) {
         let path = path.into();
         let ending = ending(&path);
@@ -372,7 +372,7 @@ const SYSTEM_NAMES: [&str; 16] = [
     "__pycache__",
 ];
 
-/// Why a name is passed over, if it is.
+/// Why a name is skipped, if it is.
 fn passed_over(name: &str) -> Option<Cause> {
     if SYSTEM_NAMES.contains(&name.to_lowercase().as_str()) {
         Some(Cause::System)
@@ -410,13 +410,13 @@ const FOLDERS_OF_COPIES: [&str; 22] = [
     ".trashes",
 ];
 
-/// Whether a folder whose name is passed over may be a class nevertheless.
+/// Whether a folder whose name is skipped may be a class nevertheless.
 pub(crate) fn may_be_class(folder: &str) -> bool {
     let name = folder.rsplit_once('/').map_or(folder, |(_, name)| name).to_lowercase();
     !FOLDERS_OF_COPIES.contains(&name.as_str()) && !name.starts_with(".trash-")
 }
 
-/// The path up to the first name that is passed over, and why, if there is one.
+/// The path up to the first name that is skipped, and why, if there is one.
 fn first_passed_over(path: &str) -> Option<(Cause, &str)> {
     let ends = path.match_indices('/').map(|(place, _)| place).chain([path.len()]);
     let mut start = 0;
@@ -429,12 +429,12 @@ fn first_passed_over(path: &str) -> Option<(Cause, &str)> {
     None
 }
 
-/// Whether the path has a name that is passed over.
+/// Whether the path has a name that is skipped.
 pub(crate) fn is_passed_over(path: &str) -> bool {
     first_passed_over(path).is_some()
 }
 
-/// Whether a folder that is passed over may be a class or lie in one, so that its images are counted.
+/// Whether a folder that is skipped may be a class or lie in one, so that its images are counted.
 pub(crate) fn may_lie_in_class(folder: &str) -> bool {
     // The folders of the parts, and another one in each of them, may be above the classes.
     const MAX_NAMES: usize = 3;

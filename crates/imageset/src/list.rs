@@ -86,7 +86,7 @@ pub enum ListFault {
         /// The parser's words.
         reason: String,
     },
-    /// Something else than an object.
+    /// Something other than an object.
     #[error("an entry must be an object such as `{{\"path\": \"images/1.jpg\", \"label\": \"cat\"}}`")]
     NotAnObject,
     /// A value of the wrong kind.
@@ -124,7 +124,7 @@ pub enum ListFault {
         /// Another one, which names another part or none.
         other: String,
     },
-    /// The same image with two truths.
+    /// The same image with different labels.
     #[error(
         "`{image}` is in line {line} already, with another label: keep one of the lines; several labels of an image are written in \
          one cell as `cat|dog`, in JSON as an array"
@@ -254,7 +254,7 @@ fn is_split<'a>(name: &str, cells: impl IntoIterator<Item = (usize, &'a str)>) -
                 parts.entry(part).or_insert(cell);
                 unclear.get_or_insert((line, cell));
             }
-            // Something that is no part at all.
+            // Something that is not a part at all.
             (None, None) => return Ok(false),
         }
     }
@@ -357,7 +357,7 @@ impl JsonText<'_> {
         self.skip(self.rest.len() - self.rest.trim_start().len());
     }
 
-    /// Goes over a character, if it is the next one.
+    /// Skips a character, if it is the next one.
     fn take(&mut self, character: char) -> bool {
         let is_next = self.rest.starts_with(character);
         if is_next {
@@ -422,7 +422,7 @@ fn json_entries(text: &str) -> Result<(Vec<Entry>, Option<String>), LineFault> {
     let mut implied = None;
     if objects.iter().all(|(_, object)| value(object, SPLIT_NAME).is_none()) {
         for name in SPLIT_SYNONYMS {
-            // An object without the key says no part.
+            // An object without the key names no part.
             let cells: Vec<(usize, String)> =
                 objects.iter().map(|(line, object)| (*line, value(object, name).unwrap_or_default())).collect();
             if is_split(name, cells.iter().map(|(line, cell)| (*line, cell.as_str())))? {
@@ -1157,7 +1157,7 @@ mod tests {
         };
         let refusal = |path| {
             format!(
-                "`{path}` is no list of images, which is a file called `.csv`, `.tsv`, `.json` or `.jsonl`: set the source to `auto`"
+                "`{path}` is not a list of images, whose name ends in `.csv`, `.tsv`, `.json` or `.jsonl`: set the source to `auto`"
             )
         };
         assert_eq!(open(SourceKind::List, &dir.path().join("list.txt")), refusal("DIR/list.txt"));

@@ -34,7 +34,7 @@ pub enum OnCorrupt {
     /// End the epoch with an error that names it.
     #[default]
     Error,
-    /// Go on without it, and list it in [`Batch::skipped`].
+    /// Continue without it, and list it in [`Batch::skipped`].
     ///
     /// With `shuffle` its place goes to the next good sample in the epoch's order (after the last comes the first), augmented
     /// with the random choices that belonged to the bad one, so that it is not a copy of its other appearance. Batches keep
@@ -168,7 +168,7 @@ pub enum LoaderError {
         /// The panic's message.
         message: String,
     },
-    /// The system gave no thread.
+    /// The system could not start a thread.
     #[error("cannot start a loader thread: {error}")]
     Spawn {
         /// The system's words.

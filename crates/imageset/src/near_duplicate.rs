@@ -1,12 +1,12 @@
 //! Which images show the same picture: copies that were coded again, resized, brightened a little or trimmed by a pixel.
 //!
-//! An image is looked at as a thumbnail of 16 x 16 pixels, and two of them are near duplicates if
+//! An image is compared as a thumbnail of 16 x 16 pixels, and two of them are near duplicates if
 //! * their difference hashes (for each cell of an 8 x 8 grid: is its right neighbour brighter?) differ in at most 7 of 64 bits,
 //! * the means of each channel differ by at most 16 levels,
-//! * and, with the means taken off, the thumbnails correlate by 0.98 or more and differ in no pixel by more than 24 levels.
+//! * and, after the means are subtracted, the thumbnails correlate by 0.98 or more and differ in no pixel by more than 24 levels.
 //!
-//! The last rule is the sharp one: a copy differs from its original a little everywhere, another picture much somewhere. A picture
-//! without contrast has no look that could be compared, so it is a duplicate only of what is equal pixel by pixel.
+//! The last rule is the strict one: a copy differs from its original a little everywhere, another picture differs a lot somewhere. A picture
+//! without contrast has nothing to compare, so it is a duplicate only of images that are equal pixel by pixel.
 //!
 //! Tried on 400 photographs of ImageNet and 341 of food with eight copies of each (JPEG of quality 60, half and three quarters of
 //! the size, 3 % brighter and darker, a pixel trimmed off one side and off all, and everything at once): of the 5,928 copies 13
@@ -78,7 +78,7 @@ impl Look {
         look
     }
 
-    /// A value of the thumbnail with the mean of its channel taken off.
+    /// A value of the thumbnail less the mean of its channel.
     fn centred(&self, place: usize) -> f32 {
         f32::from(self.thumbnail[place]) - self.means[place % 3]
     }

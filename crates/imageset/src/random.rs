@@ -92,7 +92,7 @@ pub(crate) fn gamma(rng: &mut ChaCha8Rng, shape: f64) -> f64 {
     }
 }
 
-/// A whole number in `0..end`, each alike likely: one `u64` drawn, rarely more (Lemire's method, arXiv:1805.10941).
+/// A whole number in `0..end`, all equally likely: one `u64` drawn, rarely more (Lemire's method, arXiv:1805.10941).
 ///
 /// # Panics
 ///

@@ -1,7 +1,7 @@
 //! Resizing with the filters of Pillow, in 8-bit fixed-point arithmetic.
 //!
 //! Bilinear and bicubic (a = -0.5, Catmull-Rom) widen their filter when an image shrinks, which torchvision calls antialias.
-//! The levels are those of `Image.resize` in Pillow 13.0, bit for bit; the tests hold them against it. The algorithm is that
+//! The levels are those of `Image.resize` in Pillow 13.0, bit for bit; the tests compare them. The algorithm is that
 //! of Pillow's [`Resample.c`](https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c): weights in double
 //! precision, rounded to 22 bits after the point, and two passes with levels rounded and clipped in between.
 //!
@@ -378,8 +378,8 @@ fn nearest_places(from: u32, to: u32, part: Range<u32>) -> Vec<usize> {
 /// What a positive number becomes when a step is added to it so many times, with the rounding of each time.
 ///
 /// Between two powers of two all numbers are multiples of one unit, so each sum is rounded by as much as the one before, but for a
-/// step that ends in half a unit: halves go to the even multiple, from which on they always go the same way. So three sums tell how
-/// all others up to the next power of two come out.
+/// step that ends in half a unit: halves are rounded to the even multiple, and from there on always in the same direction. So three sums
+/// determine all others up to the next power of two.
 fn after_steps(mut from: f64, step: f64, mut count: u32) -> f64 {
     while count > 0 {
         let first = from + step;

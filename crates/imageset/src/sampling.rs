@@ -21,11 +21,11 @@ pub enum Sampling {
     /// Classes take turns through the whole run: number the places of all epochs on end, and place `n` belongs to class
     /// `n mod classes`, counting the classes that have images. So in an epoch the classes differ by one place at most, and over
     /// the run as well. A class hands out its images in passes, each image once in a pass and each pass in an order of its own,
-    /// and goes on in the next epoch where it stopped: the images of a large class are all seen, those of a small class come
-    /// several times in an epoch. At last the places of an epoch are shuffled.
+    /// and continues in the next epoch where it stopped: the images of a large class are all seen, those of a small class come
+    /// several times in an epoch. Finally the places of an epoch are shuffled.
     Balanced,
-    /// Repeated augmentation (arXiv:1902.05509): each image comes this many times on end, augmented anew each time, and so an
-    /// epoch shows only so small a part of the images.
+    /// Repeated augmentation (arXiv:1902.05509): each image comes this many times in a row, augmented differently each time, so an
+    /// epoch shows only a fraction of the images.
     ///
     /// The order is that of the sampler of DeiT and timm (`RASampler`, `RepeatAugSampler`) on one device: a shuffled order
     /// with each image repeated, cut off where the epoch is full. They spread the repetitions over devices; here they lie in
@@ -93,7 +93,7 @@ impl EpochOrder {
     }
 }
 
-/// The images of an epoch in which all classes come alike often.
+/// The images of an epoch in which all classes come equally often.
 fn balanced(source: &dyn ImageSource, seed: u64, epoch: u64) -> Vec<usize> {
     let len = source.len();
     let mut images_of_class: Vec<Vec<usize>> = Vec::new();

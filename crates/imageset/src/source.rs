@@ -31,7 +31,7 @@ pub trait ImageSource: Send + Sync {
     /// How many images there are.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -201,8 +201,8 @@ impl DataSet {
 
     /// A checksum of what a split holds: BLAKE3 of names and labels, all of them, in order, in hexadecimal.
     ///
-    /// It tells a resumed run that images came, went or changed class. The folders that all names have in common are left out,
-    /// so a data set may move. It does not look at pixels, so it costs little.
+    /// It shows a resumed run that images were added, removed or moved to another class. The folders that all names have in common are
+    /// left out, so a data set may move. Pixels are not checked, so it costs little.
     pub fn fingerprint(split: &dyn ImageSource) -> String {
         let names: Vec<String> = (0..split.len()).map(|index| split.name(index)).collect();
         let common = common_folders(&names);
@@ -599,10 +599,10 @@ pub enum SourceError {
     EmptyClass {
         /// The class folder.
         path: String,
-        /// Files in it that are no images by their name.
+        /// Files in it whose names are not those of images.
         ignored: usize,
     },
-    /// Nothing to tell apart.
+    /// A single class, where a classifier needs two.
     #[error(
         "`{path}` holds only one class, `{class}`, but a classifier needs at least two: if the class folders lie inside of \
          `{class}`, give that folder"
@@ -737,9 +737,9 @@ pub enum SourceError {
     },
 
     // Lists.
-    /// Something else than a list.
+    /// Something other than a list.
     #[error(
-        "`{path}` is no list of images, which is a file called `.csv`, `.tsv`, `.json` or `.jsonl`: set the source to `auto`"
+        "`{path}` is not a list of images, whose name ends in `.csv`, `.tsv`, `.json` or `.jsonl`: set the source to `auto`"
     )]
     NotAList {
         /// The path given.
@@ -799,7 +799,7 @@ pub enum SourceError {
         /// The list.
         path: PathBuf,
     },
-    /// Nothing to tell apart.
+    /// A list with a single class, or none, to train on.
     #[error(
         "`{path}` has {} to train on, but a classifier needs at least two classes: list images of another one",
         .class.as_ref().map_or_else(|| "no class".to_owned(), |class| format!("only the class `{class}`"))

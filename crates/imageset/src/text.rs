@@ -1,7 +1,7 @@
 //! The bytes of a text file as text, by its byte order mark: Excel and Notepad of Windows write UTF-16, or UTF-8 with a mark.
 
-/// Decodes UTF-8, with or without a byte order mark, and UTF-16 of either byte order; the mark is no part of the text, and every line
-/// ends in LF. An error is the first line, counted from 1, that is neither.
+/// Decodes UTF-8, with or without a byte order mark, and UTF-16 of either byte order; the mark is not part of the text, and every line
+/// ends in LF. The error is the first line, counted from 1, that is neither.
 pub(crate) fn decode(bytes: &[u8]) -> Result<String, usize> {
     let text = match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,

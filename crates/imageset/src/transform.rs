@@ -51,7 +51,7 @@ pub enum Transform {
         #[serde(default)]
         interpolation: Interpolation,
     },
-    /// The whole picture, its shorter side brought to `size` (torchvision's `Resize`).
+    /// The whole picture, its shorter side resized to `size` (torchvision's `Resize`).
     Resize {
         /// The shorter side of the result.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -315,7 +315,7 @@ impl Transform {
                 ordered("ratio", ratio)
             }
             Self::ResizeCenterCrop { crop_pct, .. } => {
-                // A part below a hundredth would blow the picture up a hundredfold.
+                // A part below a hundredth would enlarge the picture a hundredfold.
                 in_range("crop_pct", crop_pct, (0.01..=1.0).contains(&crop_pct), "from 0.01 to 1")
             }
             Self::HorizontalFlip { probability } => {
@@ -469,8 +469,8 @@ fn draw_crop(width: u32, height: u32, scale: [f64; 2], ratio: [f64; 2], rng: &mu
     ((width - w) / 2, (height - h) / 2, w, h)
 }
 
-/// The middle `crop` x `crop` pixels of a picture whose shorter side becomes `shorter`, which is no less than `crop`. The rest of it is
-/// not computed, so a picture may be as long as it likes.
+/// The middle `crop` x `crop` pixels of a picture whose shorter side becomes `shorter`, which is at least `crop`. The rest of it is
+/// not computed, so a picture may have any length.
 fn center_of_resized(image: &RgbImage, shorter: u32, crop: u32, interpolation: Interpolation) -> RgbImage {
     let (width, height) = with_shorter_side(image, shorter, u32::MAX);
     // No side is below `crop`, so all of the square lies inside.
@@ -597,8 +597,8 @@ impl Pipeline {
         }
     }
 
-    /// Whether no transform cuts out more than an earlier one left, so that the rest would be black. For recipes: a model that was trained
-    /// so needs it so.
+    /// Whether no transform cuts out more than an earlier one left, so that the rest would be black. For recipes only: a model that was trained
+    /// in this way needs its images prepared in this way.
     ///
     /// # Errors
     ///

@@ -4,14 +4,14 @@
     cargo build --release -p imageset --example decode_all
     python crates/imageset/tests/pillow_differential.py target/release/examples/decode_all [--files 3000] [--seed 1] [--keep DIR]
 
-Each file is decoded by both. Pillow's picture is turned by `ImageOps.exif_transpose`, laid over white and brought to RGB. The
+Each file is decoded by both. Pillow's picture is turned by `ImageOps.exif_transpose`, composited onto white and converted to RGB. The
 table has a row for each kind of file: how many there were, how many were the same to the bit, the largest and the mean
 difference of a level, how many only one of the two refused, and how many broke the rule of the kind. The rule: no difference
 above the limit of the kind, which is 0 for what loses nothing, and nothing refused that Pillow reads. JPEG differs by the
 rounding of the cosine transform, of colours and of upsampling. Exit code 1 if a rule was broken.
 
 JPEG files that no program at hand writes are written here, from coefficients: any sampling factors, scans in any order,
-progressions, restart intervals, markers of Adobe, quantization tables between scans, segments behind the last one. Where
+progressions, restart intervals, markers of Adobe, quantization tables between scans, segments after the last one. Where
 `zune-jpeg` upsamples, their sides are whole units: at an edge it takes neighbours from outside of the picture, where these files
 hold noise. Pillow's encoder repeats the edge there, with its losses, so its files have a kind with a wider limit for other sides.
 """
@@ -147,7 +147,7 @@ class Jpeg:
         self.scans = [scan(list(range(len(factors))))]
         self.interval = 0
         self.tables, self.writes_tables = OWN, True
-        self.front = self.behind_frame = self.behind_scans = b""
+        self.front = self.after_frame = self.after_scans = b""
         # The steps of both tables in zigzag order, uneven so that another table or another order shows.
         most = rng.choice([2, 5, 12])
         self.steps = [[rng.randrange(1, most + 1) for _ in range(64)] for _ in range(2)]
@@ -188,7 +188,7 @@ class Jpeg:
         data = b"\xff\xd8" + self.front
         if not self.redefines_quantization:
             data += self.quantization()
-        data += segment(0xC2 if self.progressive else 0xC0, frame) + self.behind_frame
+        data += segment(0xC2 if self.progressive else 0xC0, frame) + self.after_frame
         if self.writes_tables:
             for (kind, number), (counts, symbols) in sorted(self.tables.items()):
                 data += segment(0xC4, bytes([kind << 4 | number] + counts + symbols))
@@ -205,7 +205,7 @@ class Jpeg:
                 header += bytes([self.ids[component], 0x11 if component else 0x00])
             data += segment(0xDA, header + bytes([start, end, high << 4 | low]))
             data += Encoder(self, components, (start, end), (high, low)).encode()
-        return data + self.behind_scans + b"\xff\xd9"
+        return data + self.after_scans + b"\xff\xd9"
 
 
 class Encoder:
@@ -387,7 +387,7 @@ def jpeg_of_pillow(rng, sides=None):
     return saved(image, "JPEG", **options)
 
 
-def behind_scans(rng):
+def after_scans(rng):
     """Segments that change nothing any more."""
     parts = [
         segment(0xFE, b"hi"),
@@ -412,7 +412,7 @@ def jpeg_of_one_scan(rng):
         jpeg.blocks = [[[0] * 64 for _ in blocks] for blocks in jpeg.blocks]
         jpeg.tables = STANDARD
     jpeg.interval = rng.choice([0, 0, 1, 5])
-    jpeg.behind_scans = behind_scans(rng)
+    jpeg.after_scans = after_scans(rng)
     return jpeg.data()
 
 
@@ -433,7 +433,7 @@ def jpeg_in_scans(rng):
     ])
     jpeg.interval = rng.choice([0, 0, 1, 5])
     jpeg.redefines_quantization = rng.random() < 0.3
-    jpeg.behind_scans = behind_scans(rng)
+    jpeg.after_scans = after_scans(rng)
     return jpeg.data()
 
 
@@ -442,7 +442,7 @@ def jpeg_progressive(rng):
     jpeg.progressive, jpeg.scans = True, progression(rng, len(jpeg.factors))
     jpeg.interval = rng.choice([0, 1, 5])
     jpeg.redefines_quantization = rng.random() < 0.2
-    jpeg.behind_scans = behind_scans(rng)
+    jpeg.after_scans = after_scans(rng)
     return jpeg.data()
 
 
@@ -450,7 +450,7 @@ def jpeg_colours(rng):
     jpeg = Jpeg(rng, size(rng), [(1, 1)] * rng.choice([1, 3, 3, 4]))
     parts = [b"", JFIF, adobe(rng.choice([0, 1, 2, 2, 7])), segment(0xEE, b"Adobe\0\x64\0")]
     jpeg.front = b"".join(rng.sample(parts, rng.randrange(1, 4)))
-    jpeg.behind_frame = rng.choice([b"", adobe(rng.choice([0, 1, 2]))])
+    jpeg.after_frame = rng.choice([b"", adobe(rng.choice([0, 1, 2]))])
     if len(jpeg.factors) == 3:
         jpeg.ids = rng.choice([[1, 2, 3], [1, 2, 3], list(b"RGB"), [0, 1, 2], [9, 9, 9]])
     return jpeg.data()
@@ -481,7 +481,7 @@ def jpeg_exif(rng):
     if rng.random() < 0.5:
         jpeg.front = parts
     else:
-        jpeg.behind_frame = parts
+        jpeg.after_frame = parts
     return jpeg.data()
 
 

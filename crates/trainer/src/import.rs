@@ -46,7 +46,7 @@ use widths::widths;
 pub enum Need {
     /// The whole network, to classify images.
     Whole,
-    /// What is in front of the classifier, to start another network from; the rest is taken if it is there.
+    /// Everything before the classifier, to start another network from; the rest is taken if it is there.
     Trunk,
 }
 
@@ -110,7 +110,7 @@ pub fn import(
     let Parts { network: mut tensors, head, beside, naming } = part(path, weights, trunk)?;
     notes.extend(stem::adapt(path, &mut tensors)?);
     let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
-    // The norms behind its merged branches are gone.
+    // The norms of its merged branches are gone.
     let is_deployed_v3 = has(".short_conv.") && has(".primary_conv.0.bias");
     if hints.partial && is_deployed_v3 {
         bail!("`{}` is a GhostNetV3 as it is deployed, which is taken whole or not at all", path.display());
@@ -276,7 +276,7 @@ fn key(variant: Variant) -> String {
 fn first_variant<T>(path: &Path, naming: &Naming, shape: impl Fn(&str) -> Option<T>) -> anyhow::Result<Variant> {
     match (naming.is_timm(), shape("bn2.weight").is_some(), shape("conv_head.bias").is_some()) {
         (true, true, true) => bail!(
-            "`{}` is no GhostNet that was published: its head has both a bias, `conv_head.bias`, and a norm, `bn2`",
+            "`{}` is not a published GhostNet: its head has both a bias, `conv_head.bias`, and a norm, `bn2`",
             path.display()
         ),
         (true, false, _) => Ok(Variant::Ghostnet),
@@ -337,7 +337,7 @@ fn of_whom(variant: Variant) -> &'static str {
 
 /// The first shortcut with convolutions whose block has a kernel of 5×5.
 const SHORTCUT: &str = "blocks.3.0.shortcut.0.weight";
-/// The first layer of squeeze-and-excite; its width tells the networks apart at every published width.
+/// The first layer of squeeze-and-excite; its width distinguishes the networks at every published width.
 const SQUEEZE: &str = "blocks.3.0.se.conv_reduce.weight";
 
 /// The network of d-li14, which differs from that of iamhankai in its shortcuts alone, and in them by nothing but this shape.

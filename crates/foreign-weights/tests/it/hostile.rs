@@ -199,7 +199,7 @@ fn a_dictionary_that_holds_itself_is_walked_once() {
 
 #[test]
 fn wrong_instructions_are_named() {
-    says(b"\x80\x02\xff.", "of the pickle is 0xff, which is no instruction");
+    says(b"\x80\x02\xff.", "of the pickle is 0xff, which is not an instruction");
     says(b"\x80\x06.", "protocol 6");
     says(b"\x80\x02\x82\x01.", "`EXT1`");
     says(b"\x80\x02\x97.", "`NEXT_BUFFER`");
@@ -285,7 +285,7 @@ fn old_files_are_checked_in_every_part() {
     let file = |version: &[u8], names: &[u8]| [&magic[..], version, b"\x80\x02}.", &tensor, names, &[0; 24]].concat();
     let names = Pickle::new().raw(b"]").text("0").raw(b"a").stop();
     assert!(verdict(&file(b"\x80\x02M\xea\x03.", &names)).contains("version 1002"));
-    assert!(verdict(&file(b"\x80\x02M\xe9\x03.", b"\x80\x02N.")).contains("they are no list"));
+    assert!(verdict(&file(b"\x80\x02M\xe9\x03.", b"\x80\x02N.")).contains("they are not a list"));
     let other = Pickle::new().raw(b"]").text("1").raw(b"a").stop();
     assert!(verdict(&file(b"\x80\x02M\xe9\x03.", &other)).contains("no tensor has storage `1`"));
     let twice = Pickle::new().raw(b"]").text("0").raw(b"a").text("0").raw(b"a").stop();

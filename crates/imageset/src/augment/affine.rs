@@ -80,7 +80,7 @@ fn nearest(image: &RgbImage, m: Matrix, fill: [u8; 3]) -> RgbImage {
     let fits =
         |x: f64, y: f64| (x * m[0] + y * m[1] + m[2]).abs() < 32768.0 && (x * m[3] + y * m[4] + m[5]).abs() < 32768.0;
     let is_turned = m[1] != 0.0 || m[3] != 0.0;
-    // Pillow's own rule for when it may take numbers with 16 bits before and 16 behind the point.
+    // Pillow's own rule for when it may use numbers with 16 bits before and 16 after the binary point.
     if is_turned && fits(0.0, 0.0) && fits(width, height) && fits(0.0, height) && fits(width, 0.0) {
         let fixed = |position: f64| (position * 65536.0 + 0.5).floor() as i64;
         let start = [fixed(m[2] + m[0] * 0.5 + m[1] * 0.5), fixed(m[5] + m[3] * 0.5 + m[4] * 0.5)];

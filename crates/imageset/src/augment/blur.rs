@@ -54,7 +54,7 @@ impl Window {
         RgbImage { pixels, ..image }
     }
 
-    /// One pass along the columns. Beyond the edge the last pixel goes on.
+    /// One pass along the columns. Beyond the edge the last pixel is repeated.
     fn pass(&self, pixels: &[u8], stride: usize, blurred: &mut [u8]) {
         let Some(last) = (pixels.len() / stride.max(1)).checked_sub(1) else { return };
         let row = |y: usize| &pixels[y.min(last) * stride..][..stride];

@@ -10,7 +10,7 @@ use crate::transform::Interpolation;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AugmentInterpolation {
-    /// Bilinear or bicubic, drawn anew for each operation: timm's default for training.
+    /// Bilinear or bicubic, drawn again for each operation: timm's default for training.
     #[default]
     Random,
     /// Pillow's `BILINEAR`: 2 x 2 pixels.

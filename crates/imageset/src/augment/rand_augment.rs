@@ -10,7 +10,7 @@ use crate::augment::step::{Common, Step};
 use crate::image::RgbImage;
 use crate::random::below;
 
-/// A few of 15 operations, each drawn anew and as likely as the others, all with the same magnitude.
+/// A few of 15 operations, each drawn independently and as likely as the others, all with the same magnitude.
 ///
 /// timm's `rand-m9-n2-p0.5-mstd0.5-inc1` is
 /// `{ magnitude = 9, num_ops = 2, probability = 0.5, magnitude_std = 0.5, increasing = true }`. What is left out there is

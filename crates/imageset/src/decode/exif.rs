@@ -239,7 +239,7 @@ mod tests {
         let mut simple = std::io::Cursor::new(Vec::new());
         buffer.write_to(&mut simple, image::ImageFormat::WebP).unwrap();
         let simple = simple.into_inner();
-        // With metadata the file begins with a chunk that tells flags and size.
+        // With metadata the file begins with a chunk of flags and size.
         let mut body = b"WEBP".to_vec();
         let mut put = |kind: &[u8], data: &[u8]| {
             body.extend(kind);

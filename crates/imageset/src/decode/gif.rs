@@ -186,7 +186,7 @@ mod tests {
         let whole = file((40, 30), &frame(40, 30, |at| (at % 4) as u8));
         assert_eq!(error(&whole[..whole.len() - 20]), "damaged or unsupported GIF image: Unexpected End of File");
         let mut empty = whole.clone();
-        // Behind the header, the screen, four colours and a control extension.
+        // After the header, the screen, four colours and a control extension.
         let descriptor = 6 + 7 + 12 + 8;
         assert_eq!(empty[descriptor], b',');
         empty[descriptor + 5..descriptor + 9].fill(0);

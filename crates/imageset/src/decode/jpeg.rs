@@ -2,8 +2,8 @@
 //!
 //! `zune-jpeg` decodes usual photographs fast and correctly. Some legal variants it decodes to a wrong picture without an
 //! error, so the header decides beforehand: the file goes to `zune-jpeg` as it is or with edits, or is decoded here with only
-//! the cosine transform of `zune-jpeg`, or is refused with a message. What `zune-jpeg` refuses is tried in the second way. Newer releases of `zune-jpeg` fix only some of this, so
-//! the rules depend on what a file is, not on the release.
+//! the cosine transform of `zune-jpeg`, or is refused with a message. What `zune-jpeg` refuses is tried in the second way. Newer
+//! releases of `zune-jpeg` fix only some of this, so the rules depend on what a file is, not on the release.
 //!
 //! CMYK and YCCK follow Adobe's inverted convention, as in Pillow.
 
@@ -29,8 +29,8 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, De
     let header = JpegHeader::read(bytes).map_err(|fault| malformed(&fault))?;
     let (width, height) = (header.frame.width, header.frame.height);
     let refusal = Refusal::of(&header);
-    // A height of 0 has a meaning, which the refusal tells.
-    if refusal != Some(Refusal::HeightBehindScan) {
+    // A height of 0 has a meaning, which the refusal explains.
+    if refusal != Some(Refusal::HeightAfterScan) {
         check_pixels((u64::from(width), u64::from(height)), limits)?;
     }
     if let Some(refusal) = refusal {
@@ -55,7 +55,7 @@ fn malformed(reason: &dyn std::fmt::Display) -> DecodeError {
 
 /// The pixels of a file with some edits, by `zune-jpeg`.
 ///
-/// Where data end too early, `zune-jpeg` goes on with zeros, as libjpeg and Pillow do, and the rest of the picture becomes gray or
+/// Where data end too early, `zune-jpeg` continues with zeros, as libjpeg and Pillow do, and the rest of the picture becomes gray or
 /// striped. Therefore bits that are not a code of any table are inserted after the data of each scan, so that a decoder that needs more
 /// data fails. They do not slow down the decoding of complete files.
 ///
@@ -84,7 +84,7 @@ fn by_zune(
     // A phone may append a whole video.
     let edited = edited(bytes.get(..header.end + 2).unwrap_or(bytes), &edits);
     JpegDecoder::new_with_options(ZCursor::new(edited.as_slice()), options).decode().or_else(|error| {
-        // Our own way tells what is wrong, and may know better.
+        // Our own decoder says what is wrong, and may be able to read the file.
         let color = Color::of(header);
         let needed = working_bytes(header, &Route::Transcoded(color), false);
         if needed > limits.max_bytes { Err(malformed(&error)) } else { transcoded(bytes, header, color) }
@@ -223,7 +223,7 @@ fn zune_upsamples(components: &[Component]) -> bool {
 impl Color {
     /// By libjpeg's rule (jdapimin.c, `default_decompress_parms`), which Pillow follows.
     fn of(header: &JpegHeader) -> Self {
-        // A segment that is too short to tell a transform is none (jdmarker.c, `examine_app14`).
+        // A segment that is too short to have a transform is not counted (jdmarker.c, `examine_app14`).
         let transform = header.adobe.iter().rev().find_map(|adobe| adobe.transform);
         let components = &header.frame.components;
         match (components.len(), transform) {
@@ -370,7 +370,7 @@ enum Refusal {
     Arithmetic,
     Hierarchical,
     Precision(u8),
-    HeightBehindScan,
+    HeightAfterScan,
     Components(usize),
     FractionalSampling,
     TooManyScans(usize),
@@ -391,7 +391,7 @@ impl Refusal {
             return Some(Self::Precision(frame.precision));
         }
         if frame.height == 0 {
-            return Some(Self::HeightBehindScan);
+            return Some(Self::HeightAfterScan);
         }
         if !matches!(num_components, 1 | 3 | 4) {
             return Some(Self::Components(num_components));
@@ -418,7 +418,7 @@ impl Refusal {
             Self::Arithmetic => "this JPEG image uses arithmetic coding".to_owned(),
             Self::Hierarchical => "this JPEG image is hierarchical: several frames refine each other".to_owned(),
             Self::Precision(bits) => format!("this JPEG image has {bits} bits per sample, but only 8 are supported"),
-            Self::HeightBehindScan => "this JPEG image gives its height only after its data (DNL)".to_owned(),
+            Self::HeightAfterScan => "this JPEG image gives its height only after its data (DNL)".to_owned(),
             Self::Components(count) => {
                 format!("this JPEG image has {count} components, but gray has 1, colour 3 and CMYK 4")
             }
@@ -442,7 +442,7 @@ impl Refusal {
             Self::Arithmetic => "re-encode it losslessly: `jpegtran -copy all -optimize -outfile OUT.jpg IN.jpg`",
             Self::NoScanOf(_) => "copy or download it again",
             Self::Hierarchical
-            | Self::HeightBehindScan
+            | Self::HeightAfterScan
             | Self::Components(_)
             | Self::FractionalSampling
             | Self::TooManyScans(_) => "save it again with an image editor",
@@ -462,7 +462,7 @@ mod tests {
     const QUARTER: &[(u8, u8)] = &[(2, 2), (1, 1), (1, 1)];
     const PRINT: &[(u8, u8)] = &[(1, 1), (1, 1), (1, 1), (1, 1)];
 
-    /// Samplings that both ways decode.
+    /// Samplings that both decoders read.
     const KEPT: [&[(u8, u8)]; 14] = [
         GRAY,
         &[(2, 2)],
@@ -480,7 +480,7 @@ mod tests {
         &[(2, 2), (1, 1), (1, 1), (2, 2)],
     ];
 
-    /// Samplings that only our way decodes.
+    /// Samplings that only our decoder reads.
     const TRANSCODED: [&[(u8, u8)]; 9] = [
         &[(1, 1), (2, 2), (2, 2)],
         &[(1, 2), (2, 1), (2, 1)],
@@ -527,7 +527,7 @@ mod tests {
         JpegDecoder::new_with_options(ZCursor::new(made.bytes()), options).decode().unwrap()
     }
 
-    /// The picture by our way, whatever the header says.
+    /// The picture by our decoder, whatever the header says.
     fn transcoded(made: &Made) -> Vec<u8> {
         let bytes = made.bytes();
         let header = JpegHeader::read(&bytes).unwrap();
@@ -547,11 +547,10 @@ mod tests {
         let named = Made { ids: b"RGB".to_vec(), ..made(FULL) };
         assert_eq!(route(&named), Ok(Route::Kept));
         for transform in [0, 1] {
-            for behind in [false, true] {
-                let (front, behind_frame) =
-                    if behind { (vec![], adobe(transform)) } else { (adobe(transform), vec![]) };
-                let made = Made { front, behind_frame, ..made(FULL) };
-                assert_eq!(route(&made), Ok(Route::Kept), "{transform} {behind}");
+            for after in [false, true] {
+                let (front, after_frame) = if after { (vec![], adobe(transform)) } else { (adobe(transform), vec![]) };
+                let made = Made { front, after_frame, ..made(FULL) };
+                assert_eq!(route(&made), Ok(Route::Kept), "{transform} {after}");
             }
         }
     }
@@ -645,7 +644,7 @@ mod tests {
         // One of the four is there.
         let mut partly = Made { tables: MadeTables::LeftOut, ..made(FULL) };
         let (counts, symbols) = standard_huffman_table(1, 1).unwrap();
-        partly.behind_frame = segment(0xc4, &[&[0x11], counts.as_slice(), symbols].concat());
+        partly.after_frame = segment(0xc4, &[&[0x11], counts.as_slice(), symbols].concat());
         let whole = Made { tables: MadeTables::Standard, ..made(FULL) };
         assert_eq!(pixels(&partly), pixels(&whole));
     }
@@ -656,7 +655,7 @@ mod tests {
         let (ycc, rgb) = (pixels(&plain), pixels(&Made { front: adobe(0), ..plain.clone() }));
         assert!(largest_difference(&ycc, &rgb) > 50);
         let of = |made: Made| pixels(&made);
-        assert_eq!(of(Made { behind_frame: adobe(0), ..plain.clone() }), rgb);
+        assert_eq!(of(Made { after_frame: adobe(0), ..plain.clone() }), rgb);
         assert_eq!(of(Made { front: adobe(1), ..plain.clone() }), ycc);
         assert_eq!(of(Made { front: adobe(2), ..plain.clone() }), ycc, "there is no fourth component");
         assert_eq!(of(Made { front: adobe(9), ..plain.clone() }), ycc, "an unknown transform");
@@ -668,7 +667,7 @@ mod tests {
 
         let gray = made(GRAY);
         for transform in 0..3 {
-            let marked = Made { behind_frame: adobe(transform), ..gray.clone() };
+            let marked = Made { after_frame: adobe(transform), ..gray.clone() };
             assert_eq!(pixels(&marked), pixels(&gray), "{transform}");
         }
 
@@ -677,7 +676,7 @@ mod tests {
         let ycck = pixels(&Made { front: adobe(2), ..print.clone() });
         assert!(largest_difference(&cmyk, &ycck) > 50);
         assert_eq!(pixels(&Made { front: adobe(0), ..print.clone() }), cmyk);
-        let unknown = pixels(&Made { behind_frame: adobe(1), ..print });
+        let unknown = pixels(&Made { after_frame: adobe(1), ..print });
         assert!(largest_difference(&unknown, &ycck) <= 1);
     }
 
@@ -765,7 +764,7 @@ mod tests {
         let flat = Made { coefficients: vec![vec![0; 8 * 64]], ..flat };
         for whole in [flat, made(GRAY), made(FULL), made(QUARTER), Made { restart_interval: 4, ..made(HALF) }] {
             let expected = pixels(&whole);
-            for behind_scans in [
+            for after_scans in [
                 segment(0xfe, b"hi"),
                 segment(0xe1, b"Exif\0\0"),
                 segment(0xdb, &[&[0], [99; 64].as_slice()].concat()),
@@ -773,7 +772,7 @@ mod tests {
                 [segment(0xc4, &[]), adobe(0)].concat(),
                 vec![0xff; 3],
             ] {
-                let made = Made { behind_scans, ..whole.clone() };
+                let made = Made { after_scans, ..whole.clone() };
                 assert!(matches!(route(&made), Ok(Route::Spliced(_))), "{made:?}");
                 assert_eq!(pixels(&made), expected, "{made:?}");
             }
@@ -787,7 +786,7 @@ mod tests {
     #[test]
     fn what_the_decoder_refuses_is_tried_here() {
         // A segment of arithmetic coding, which counts nothing without it.
-        let odd = Made { behind_frame: segment(0xcc, &[0x00, 0x10]), ..made(QUARTER) };
+        let odd = Made { after_frame: segment(0xcc, &[0x00, 0x10]), ..made(QUARTER) };
         assert_eq!(route(&odd), Ok(Route::Kept));
         assert_eq!(pixels(&odd), transcoded(&made(QUARTER)));
         let limits = DecodeLimits { max_bytes: 64 * 32 * 4, ..DecodeLimits::default() };

@@ -157,7 +157,7 @@ pub(super) fn decode(bytes: &[u8], header: &JpegHeader) -> Result<Vec<ComponentC
     Ok(picture.blocks)
 }
 
-/// Checks that the data of some scans do not end too early, and keeps nothing of them. What else is wrong is not told here.
+/// Checks that the data of some scans do not end too early, and keeps nothing of them. Other faults are not reported here.
 ///
 /// `is_checked` chooses among [`scans_to_decode`], by place and content. A scan that refines AC coefficients needs those before it,
 /// so it is never checked.
@@ -352,7 +352,7 @@ struct Restarts {
 }
 
 impl Restarts {
-    /// Counts a unit, and tells whether a marker comes before it.
+    /// Counts a unit and returns whether a marker comes before it.
     fn is_due(&mut self) -> bool {
         if self.interval == 0 {
             return false;
@@ -536,7 +536,7 @@ fn end_of_band_run(reader: &mut BitReader, exponent: u8) -> Result<u32, DataFaul
     Ok((1 << exponent) + reader.bits(exponent)?)
 }
 
-/// One bit more of a coefficient that is not zero. Its sign is known, so the bit tells only whether it grows.
+/// One more bit of a coefficient that is not zero. Its sign is known, so the bit only says whether it grows.
 fn refine(reader: &mut BitReader, value: &mut i16, step: i16) -> Result<(), DataFault> {
     if reader.bits(1)? == 1 && *value & step == 0 {
         *value = if *value > 0 { value.saturating_add(step) } else { value.saturating_sub(step) };
@@ -796,7 +796,7 @@ impl Tables {
     }
 }
 
-/// Which Huffman tables a payload defines, as bits: `class * 4 + number`. Nothing of what is malformed.
+/// Which Huffman tables a payload defines, as bits: `class * 4 + number`. None of those that are malformed.
 pub(super) fn huffman_tables_in(mut content: &[u8]) -> u8 {
     let mut defined = 0;
     while let Some((&kind, rest)) = content.split_first() {
@@ -988,7 +988,7 @@ mod tests {
         assert_eq!(sizes.map(|size| signed(&mut reader, size).unwrap()), [-1, 1, -3, 3, -15, 15]);
     }
 
-    /// The example of a refinement that skips coefficients: correction bits belong to what is passed over.
+    /// The example of a refinement that skips coefficients: correction bits belong to the skipped coefficients.
     #[test]
     fn refinement_corrects_what_it_passes_over() {
         // Symbols 0x21 (two zeros, then a new one), 0x00 (end of band) and 0xf0 (sixteen zeros), as codes 00, 01, 10.

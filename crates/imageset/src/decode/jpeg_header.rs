@@ -1,7 +1,7 @@
 //! What a JPEG file says of itself: its frame, its scans, and where its tables and its metadata are.
 //!
 //! Nothing is decoded here. The header is read before a decoder is chosen, because a decoder that does not know a variant of
-//! JPEG often returns a wrong picture and no error. All of the file is passed over once, from marker to marker, as ITU T.81,
+//! JPEG often returns a wrong picture and no error. The whole file is scanned once, from marker to marker, as ITU T.81,
 //! annex B, lays it out; numbers of sections below are those of T.81.
 
 use std::ops::Range;
@@ -42,13 +42,13 @@ pub struct Frame {
     pub precision: u8,
     /// Columns.
     pub width: u16,
-    /// Rows; 0 if a segment after the first scan tells them.
+    /// Rows; 0 if a segment after the first scan gives their number.
     pub height: u16,
     /// The components, in the order of the frame header.
     pub components: Vec<Component>,
 }
 
-/// A coding process, as far as the marker of the frame tells it (table B.1).
+/// A coding process, as far as the marker of the frame determines it (table B.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
     /// Baseline sequential DCT, Huffman coding (SOF0).
@@ -135,7 +135,7 @@ pub enum TableKind {
 pub struct AdobeSegment {
     /// All of it, marker included.
     pub segment: Range<usize>,
-    /// The colour transform: 0 for none, 1 for YCbCr, 2 for YCCK. [`None`] if the segment is too short to tell one.
+    /// The colour transform: 0 for none, 1 for YCbCr, 2 for YCCK. [`None`] if the segment is too short to have one.
     pub transform: Option<u8>,
 }
 
@@ -202,7 +202,7 @@ impl JpegHeader {
     pub fn read(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let mut frame: Option<(usize, Frame)> = None;
         let mut header = Parts::default();
-        let mut at = 2; // behind the start-of-image marker
+        let mut at = 2; // after the start-of-image marker
         let mut num_segments = 0;
         let end = loop {
             let (start, code) = next_marker(bytes, at).ok_or(HeaderFault::CutShort)?;
@@ -350,7 +350,7 @@ impl Frame {
 }
 
 impl Scan {
-    /// A scan that is nowhere yet.
+    /// A scan that has no data yet.
     fn read(frame: &Frame, content: &[u8]) -> Result<Self, HeaderFault> {
         const FAULT: HeaderFault = HeaderFault::Malformed { segment: "scan header" };
         let (&count, rest) = content.split_first().ok_or(FAULT)?;
@@ -361,7 +361,7 @@ impl Scan {
         let (selectors, parameters) = rest.split_at(2 * count);
         let mut components: Vec<ScanComponent> = Vec::with_capacity(count);
         for selector in selectors.chunks_exact(2) {
-            // Some files give all components the same identifier: each is then meant once, in the order of the frame.
+            // Some files give all components the same identifier: each component is then taken once, in the order of the frame.
             let index = frame.components.iter().enumerate().position(|(index, component)| {
                 component.id == selector[0] && components.iter().all(|other| other.index != index)
             });
@@ -400,7 +400,7 @@ fn next_marker(bytes: &[u8], mut at: usize) -> Option<(usize, u8)> {
     }
 }
 
-/// The entropy-coded data that begin at `from`: up to the next marker that is no restart marker, without fill bytes.
+/// The entropy-coded data that begin at `from`: up to the next marker that is not a restart marker, without fill bytes.
 fn scan_data(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     let mut at = from;
     let mut end = loop {
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(header.scans.len(), 2);
         assert_eq!(bytes[header.scans[0].data.clone()], data);
         assert_eq!(header.scans[0].components.iter().map(|c| c.index).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(bytes[header.scans[1].data.clone()], [9], "fill bytes are no data");
+        assert_eq!(bytes[header.scans[1].data.clone()], [9], "fill bytes are not data");
         assert_eq!(header.scans[1].components, [ScanComponent { index: 1, dc_table: 1, ac_table: 1 }]);
         assert_eq!(header.scans.iter().map(|scan| scan.tables_before).collect::<Vec<_>>(), [1, 2]);
         assert!(header.stray.is_empty());

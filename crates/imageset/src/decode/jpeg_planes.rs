@@ -52,7 +52,7 @@ enum Upsampling {
 }
 
 impl Upsampling {
-    /// How a component with `width` columns is upsampled. [`None`] for ratios that are no whole numbers, which libjpeg refuses.
+    /// How a component with `width` columns is upsampled. [`None`] for ratios that are not whole numbers, which libjpeg refuses.
     fn of(component: Component, most: (usize, usize), width: usize) -> Option<Self> {
         let (horizontal, vertical) = (usize::from(component.horizontal), usize::from(component.vertical));
         if !most.0.is_multiple_of(horizontal) || !most.1.is_multiple_of(vertical) {

@@ -44,7 +44,7 @@ pub enum FileKind {
     /// Scalable vector graphics.
     Svg,
 
-    // What is no picture.
+    // Files that are not pictures.
     /// PDF.
     Pdf,
     /// PostScript.
@@ -333,7 +333,7 @@ const SIGNATURES: [(&[u8], FileKind); 50] = [
     // UTF-16 text with a byte order mark.
     (b"\xff\xfe", FileKind::Text),
     (b"\xfe\xff", FileKind::Text),
-    // Pointers and pages are told by their words; these have a mark of their own.
+    // Pointers and pages are recognised by their words; these have a mark of their own.
     (b"-----BEGIN ", FileKind::Text),
     (b"<<<<<<< ", FileKind::Text),
 ];

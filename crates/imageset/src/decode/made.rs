@@ -21,9 +21,9 @@ pub(super) struct Made {
     /// Segments before the frame header.
     pub(super) front: Vec<u8>,
     /// Segments between the frame header and the tables.
-    pub(super) behind_frame: Vec<u8>,
+    pub(super) after_frame: Vec<u8>,
     /// Segments after the last scan.
-    pub(super) behind_scans: Vec<u8>,
+    pub(super) after_scans: Vec<u8>,
     /// Whether quantization tables come only before the first scan of a component, and others before later ones.
     pub(super) redefines_quantization: bool,
     /// Of each component, blocks as in an interleaved scan, each in zigzag order. Outside of the picture they are 0.
@@ -99,8 +99,8 @@ impl Made {
             restart_interval: 0,
             tables: MadeTables::Own,
             front: Vec::new(),
-            behind_frame: Vec::new(),
-            behind_scans: Vec::new(),
+            after_frame: Vec::new(),
+            after_scans: Vec::new(),
             redefines_quantization: false,
             coefficients: Vec::new(),
         };
@@ -160,7 +160,7 @@ impl Made {
             frame.extend([*id, horizontal << 4 | vertical, self.table_of(component)]);
         }
         bytes.extend(segment(if self.is_progressive { 0xc2 } else { 0xc0 }, &frame));
-        bytes.extend(&self.behind_frame);
+        bytes.extend(&self.after_frame);
         if self.tables != MadeTables::LeftOut {
             for (class, number) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
                 let (counts, symbols) = self.huffman_table(class, number);
@@ -186,7 +186,7 @@ impl Made {
             bytes.extend(segment(0xda, &header));
             bytes.extend(Encoder::new(self, scan).encode());
         }
-        bytes.extend(&self.behind_scans);
+        bytes.extend(&self.after_scans);
         bytes.extend([0xff, 0xd9]);
         bytes
     }
@@ -256,14 +256,14 @@ pub(super) fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
 }
 
 /// A PNG file of 16 x 8 pixels with chunks before the pixels and after them.
-pub(super) fn with_chunks(front: &[u8], behind: &[u8]) -> Vec<u8> {
+pub(super) fn with_chunks(front: &[u8], after: &[u8]) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(16, 8, |x, y| image::Rgb([x as u8 * 9, y as u8 * 20, 50]));
     let mut bytes = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     let bytes = bytes.into_inner();
     let (header, rest) = bytes.split_at(8 + 4 + 4 + 13 + 4);
     let (pixels, end) = rest.split_at(rest.len() - 12);
-    [header, front, pixels, behind, end].concat()
+    [header, front, pixels, after, end].concat()
 }
 
 /// The code of each symbol: bits and their number (C.2).
@@ -419,7 +419,7 @@ impl<'a> Encoder<'a> {
                 zeros += 1;
                 continue;
             }
-            // Behind the last new coefficient, zeros belong to the end of the band.
+            // After the last new coefficient, zeros belong to the end of the band.
             while zeros > 15 && last_new.is_some_and(|last| at <= last) {
                 self.write_ended(table);
                 self.symbol(1, table, 0xf0);

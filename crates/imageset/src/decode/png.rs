@@ -8,12 +8,12 @@ const SIGNATURE: usize = 8;
 pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
     std::iter::from_fn(move || {
-        let &[l0, l1, l2, l3, k0, k1, k2, k3, ref behind @ ..] = rest else { return None };
-        let data = behind.get(..u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
+        let &[l0, l1, l2, l3, k0, k1, k2, k3, ref after @ ..] = rest else { return None };
+        let data = after.get(..u32::from_be_bytes([l0, l1, l2, l3]) as usize)?;
         let kind = [k0, k1, k2, k3];
         let checksum = 4;
         // Nothing after the end is part of the file.
-        rest = if kind == *b"IEND" { &[] } else { behind.get(data.len() + checksum..).unwrap_or_default() };
+        rest = if kind == *b"IEND" { &[] } else { after.get(data.len() + checksum..).unwrap_or_default() };
         Some((kind, data))
     })
 }

@@ -87,7 +87,7 @@ fn layers(naming: &Naming, prefix: &str, beside: &[ForeignTensor]) -> (Vec<Strin
         let Some((layer, outputs)) = dense else { continue };
         let bias = format!("{layer}.bias");
         let has_bias = tensors.iter().any(|tensor| tensor.name == bias && tensor.shape == [outputs]);
-        // Layers in other modules, before the layer or behind it: a dense layer on its outputs, or a norm of the features or the outputs.
+        // Layers in other modules, before or after the layer: a dense layer on its outputs, or a norm of the features or the outputs.
         let is_own = |tensor: &ForeignTensor| tensor.name == bias || tensor.name.strip_suffix(".weight") == Some(layer);
         let continues = beside.iter().filter(|tensor| !is_own(tensor)).any(|tensor| {
             takes(naming, tensor, outputs)
@@ -112,7 +112,7 @@ fn takes(naming: &Naming, tensor: &ForeignTensor, inputs: usize) -> bool {
     is_taken && tensor.name.ends_with(".weight")
 }
 
-/// The module beside the network that a tensor belongs to: what its name begins with, up to the part behind those that it shares with the
+/// The module beside the network that a tensor belongs to: what its name begins with, up to the first part that it does not share with the
 /// network's. Beside `model.backbone.` the module of `model.head.1.weight` is `model.head`.
 fn module<'n>(name: &'n str, prefix: &str) -> &'n str {
     let mut shared = 0;
@@ -233,7 +233,7 @@ mod tests {
         ];
         let (head, inside, beside) = found("", &two_layers, &[]);
         assert_eq!(head, Head::Other(vec!["classifier".to_string()]));
-        assert_eq!((inside.len(), beside.len()), (0, 4), "it is no part of the network");
+        assert_eq!((inside.len(), beside.len()), (0, 4), "it is not part of the network");
         // A margin of angles has no bias, and a criterion no layer.
         assert_eq!(found("", &[], &[("arcface.weight", &[5, 1280])]).0, Head::Other(vec!["arcface".to_string()]));
         assert_eq!(found("", &[], &[("criterion.weight", &[5])]).0, Head::Absent);

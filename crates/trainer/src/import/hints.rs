@@ -7,7 +7,7 @@ use super::preparation::Preparation;
 pub struct Hints {
     /// The set to read, where a file has several.
     pub key: Option<String>,
-    /// Names of the classes, in the order of the network's scores.
+    /// Names of the classes, in the order of the network's logits.
     pub classes: Option<Vec<String>>,
     /// How images were prepared.
     pub preparation: Preparation,

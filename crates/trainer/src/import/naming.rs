@@ -157,7 +157,7 @@ impl Naming {
         row.map_or_else(|| ours.to_string(), |(theirs, rest)| format!("{theirs}{rest}"))
     }
 
-    /// The tensors under timm's names and in its layouts. What is not in the tables keeps its name, and is then no part of the network.
+    /// The tensors under timm's names and in its layouts. What is not in the tables keeps its name, and is then not part of the network.
     pub(super) fn translate(&self, tensors: Vec<ForeignTensor>) -> anyhow::Result<Vec<NamedTensor>> {
         let blocks: Vec<String> = Architecture::new(&GhostNetConfig::new(1))
             .blocks

@@ -53,7 +53,7 @@ pub(super) fn import(
     let best =
         fitting.map(|width| (width, complete(&config(width), &tensors))).min_by_key(|(_, whole)| whole.random.len());
     let Some((width, Completed { state, random, mut left_out })) = best else {
-        bail!("`{}` is no GhostNet: no width has {stem} channels behind the first convolution", path.display());
+        bail!("`{}` is not a GhostNet: no width has {stem} channels after the first convolution", path.display());
     };
     left_out.extend(beside);
     let weights = state.iter().filter(|tensor| !tensor.name.ends_with(".num_batches_tracked")).count();

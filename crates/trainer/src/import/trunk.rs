@@ -1,4 +1,4 @@
-//! Where in a file the network is. It is found by names that no other network has, whatever stands in front of them: `model.` of a
+//! Where the network is in a file. It is found by names that no other network has, whatever prefix they have: `model.` of a
 //! class for training, `module.` of distributed training, `backbone.` of a class with a head of its own, the keys of dictionaries.
 
 use std::collections::BTreeMap;
@@ -66,12 +66,12 @@ impl Trunk {
         found.into_iter().map(trunk).collect()
     }
 
-    /// The name of a tensor in the network without what comes in front; `None` if it is no part of it.
+    /// The name of a tensor in the network without the prefix; `None` if it is not part of it.
     pub(super) fn inside<'n>(&self, name: &'n str) -> Option<&'n str> {
         name.strip_prefix(self.prefix.as_str()).filter(|rest| self.naming.is_inside(rest))
     }
 
-    /// Parts the tensors of a file into those of the network, under their names in it, and all others.
+    /// Divides the tensors of a file into those of the network, under their names in it, and all others.
     pub(super) fn part(&self, tensors: Vec<ForeignTensor>) -> (Vec<ForeignTensor>, Vec<ForeignTensor>) {
         let (mut inside, mut beside) = (Vec::new(), Vec::new());
         for tensor in tensors {
@@ -84,8 +84,8 @@ impl Trunk {
     }
 }
 
-/// Reads the tensors under `key`, or those that are meant if there is no key: of the dictionary that programs keep the weights in, or, if
-/// no network is there, of any other.
+/// Reads the tensors under `key`. Without a key, reads those of the dictionary that programs keep the weights in, or, if there is no network
+/// in it, of any other.
 pub(super) fn read(path: &Path, bytes: &[u8], key: Option<&str>) -> anyhow::Result<Found> {
     let key = key.map(|key| key.trim_end_matches('.'));
     let usual = ForeignWeights::parse(path, bytes, key);
@@ -109,7 +109,7 @@ fn names_of(weights: &ForeignWeights) -> impl Iterator<Item = &str> {
     weights.tensors.iter().map(|tensor| tensor.name.as_str())
 }
 
-/// The network that is meant. One whose names have nothing in front is the file's own, and any other is something beside it.
+/// The network to take. One whose names have no prefix is the file's own, and any other one is beside it.
 fn one(path: &Path, mut trunks: Vec<Trunk>) -> anyhow::Result<Option<Trunk>> {
     if trunks.len() > 1 && !trunks[0].prefix.is_empty() {
         let keys = trunks.into_iter().map(|trunk| trunk.prefix.trim_end_matches('.').to_string()).collect();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_the_network_is_parted_from_it() {
+    fn what_is_beside_the_network_is_separated_from_it() {
         let tensor = |name: &str| ForeignTensor {
             name: name.to_string(),
             shape: vec![1],
