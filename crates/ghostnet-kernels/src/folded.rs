@@ -10,9 +10,8 @@ use alloc::vec;
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
 
+use crate::convolution::convolution;
 use crate::{
     ConvNormTensors, Gate, GhostBottleneckTensors, GhostModuleTensors, NormTensors, Reference, SqueezeExciteTensors,
 };
@@ -75,9 +74,7 @@ impl ConvTensors {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [.., height, width] = self.weight.dims();
-        let options = ConvOptions::new([self.stride; 2], [height / 2, width / 2], [1, 1], self.groups);
-        let y = conv2d(x, self.weight.clone(), Some(self.bias.clone()), options);
+        let y = convolution(x, self.weight.clone(), Some(self.bias.clone()), self.stride, self.groups);
         if self.relu { relu(y) } else { y }
     }
 }

@@ -1,6 +1,7 @@
 //! The kernels of the GPU backend and their registration with burn. They are [off](set_enabled) at first.
 
 mod backend;
+pub mod border;
 mod depthwise;
 #[cfg(feature = "fusion")]
 mod fusion;
@@ -13,13 +14,12 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Tensor};
 
 #[cfg(feature = "fusion")]
-pub use fusion::{RegistryError, restrict_fusion};
+pub use fusion::{RegistryError, is_fusing, restrict_fusion};
 
+use crate::convolution::convolution;
 use crate::operations::{ConvNormTensors, GhostModuleTensors, NormTensors, Normed, Statistics};
 use crate::reference::in_format;
 use operation::{
@@ -34,6 +34,11 @@ static ENABLED: LazyLock<AtomicBool> =
 /// from outside. They are off at first: nobody has measured yet whether they are faster than burn's own operations, tuned and fused.
 pub fn set_enabled(enabled: bool) {
     ENABLED.store(enabled, Ordering::Relaxed);
+}
+
+/// Whether the kernels of the GPU are [on](set_enabled).
+pub fn is_enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
 }
 
 /// Whether the kernels of the GPU can take this input: they are [on](set_enabled), and it is `f32` or `f16`, not empty, and on
@@ -131,9 +136,8 @@ pub(crate) fn ghost_module(x: Tensor<4>, ghost: GhostModuleTensors) -> Normed {
 
 /// The operations' convolution, padded by half of its kernel, by burn.
 fn convolved(x: Tensor<4>, weight: Tensor<4>, stride: usize, groups: usize) -> Tensor<4> {
-    let [.., height, width] = weight.dims();
     let weight = in_format(weight, x.dtype());
-    conv2d(x, weight, None, ConvOptions::new([stride; 2], [height / 2, width / 2], [1, 1], groups))
+    convolution(x, weight, None, stride, groups)
 }
 
 fn normed<const NORMS: usize>(

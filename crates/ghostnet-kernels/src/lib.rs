@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+mod convolution;
 #[cfg(feature = "cpu")]
 mod cpu;
 mod folded;

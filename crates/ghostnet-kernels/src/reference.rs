@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 use burn::tensor::GradientCheckpointingStrategy;
 use burn::tensor::activation::{relu, sigmoid};
-use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, interpolate};
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, interpolate};
+use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Tensor};
 
+use crate::convolution::{convolution, product};
 use crate::operations::check_halvable;
 use crate::{
     ConvNormTensors, GhostBottleneckTensors, GhostModuleTensors, LinearTensors, NormTensors, Normed,
@@ -47,10 +48,8 @@ impl Reference {
     /// See [`conv_norm`](crate::conv_norm).
     pub fn conv_norm(self, x: Tensor<4>, conv: ConvNormTensors, activate: bool) -> Normed {
         let ConvNormTensors { weight, norm, stride, groups } = conv;
-        let [.., height, width] = weight.dims();
-        let options = ConvOptions::new([stride; 2], [height / 2, width / 2], [1, 1], groups);
         let weight = in_format(weight, x.dtype());
-        let normed = self.norm(conv2d(x, weight, None, options), norm);
+        let normed = self.norm(convolution(x, weight, None, stride, groups), norm);
         if activate { Normed { output: relu(normed.output), ..normed } } else { normed }
     }
 
@@ -86,10 +85,9 @@ impl Reference {
     /// See [`squeeze_excite`](crate::squeeze_excite).
     pub fn squeeze_excite(self, x: Tensor<4>, squeeze_excite: SqueezeExciteTensors) -> Tensor<4> {
         let SqueezeExciteTensors { reduce, reduce_bias, expand, expand_bias, gate } = squeeze_excite;
-        let options = || ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
         let mean = self.global_average_pool(x.clone()); // [batch, channels, 1, 1]
-        let squeezed = relu(conv2d(mean, reduce, Some(reduce_bias), options())); // [batch, squeezed, 1, 1]
-        let gate = gate.apply(conv2d(squeezed, expand, Some(expand_bias), options())); // [batch, channels, 1, 1]
+        let squeezed = relu(convolution(mean, reduce, Some(reduce_bias), 1, 1)); // [batch, squeezed, 1, 1]
+        let gate = gate.apply(convolution(squeezed, expand, Some(expand_bias), 1, 1)); // [batch, channels, 1, 1]
         let gate = in_format(gate, x.dtype());
         x * gate
     }
@@ -116,7 +114,7 @@ impl Reference {
     /// See [`linear`](crate::linear).
     pub fn linear(self, x: Tensor<2>, linear: LinearTensors) -> Tensor<2> {
         let LinearTensors { weight, weight_in_out, bias } = linear;
-        let y = x.matmul(if weight_in_out { weight } else { weight.transpose() });
+        let y = product(x, if weight_in_out { weight } else { weight.transpose() });
         match bias {
             Some(bias) => y + bias.unsqueeze(),
             None => y,

@@ -9,7 +9,7 @@
 //!
 //! Tests show each of them, and that what is left agrees with the CPU in chains of drawn operations on tensors in drawn layouts.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use burn::tensor::DType;
 use burn_cubecl::CubeDevice;
@@ -35,6 +35,12 @@ pub fn restrict_fusion() -> Result<(), RegistryError> {
         register(Restricted)
     };
     OUTCOME.get_or_init(restrict).clone()
+}
+
+/// Whether operations are fused; the environment variable `GHOSTNET_GPU_FUSION=off` has each of them computed by a kernel of its own.
+pub fn is_fusing() -> bool {
+    static IS_FUSING: LazyLock<bool> = LazyLock::new(|| std::env::var("GHOSTNET_GPU_FUSION").as_deref() != Ok("off"));
+    *IS_FUSING
 }
 
 /// Takes the place of burn's own provider.
@@ -79,7 +85,7 @@ fn has_no_scalars(operation: &OperationIr) -> bool {
 
 impl OperationFuser<CubeOptimization> for RestrictedFuser {
     fn fuse(&mut self, operation: &OperationIr) {
-        self.is_closed |= goes_wrong(operation);
+        self.is_closed |= goes_wrong(operation) || !is_fusing();
         if !self.is_closed {
             self.fuser.fuse(operation);
         }

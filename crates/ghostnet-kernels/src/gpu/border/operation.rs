@@ -1,0 +1,260 @@
+//! The operations of the border as burn knows them: with gradients, and under fusion.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::{
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, backend_extension};
+
+/// What a convolution is, but for its operands.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvolutionOptions {
+    pub stride: usize,
+    pub groups: usize,
+    /// Height and width.
+    pub kernel_size: [usize; 2],
+    /// Height and width of the input, pixels.
+    pub image_size: [usize; 2],
+}
+
+/// burn's own operations, under names that can be recorded. Activations are `[batch, channels, height, width]`.
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
+pub trait BorderOps: Backend {
+    /// The output of a convolution.
+    #[fusion(meta = metadata::convolve)]
+    fn ghostnet_convolve(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self>;
+
+    /// The output of a convolution with a bias.
+    #[fusion(meta = metadata::convolve_with_bias)]
+    fn ghostnet_convolve_with_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of a convolution's input.
+    #[fusion(meta = metadata::convolve_input_gradient)]
+    fn ghostnet_convolve_input_gradient(
+        dy: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of a convolution's weight.
+    #[fusion(meta = metadata::convolve_weight_gradient)]
+    fn ghostnet_convolve_weight_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self>;
+
+    /// The product of two matrices.
+    #[fusion(meta = metadata::multiply)]
+    fn ghostnet_multiply(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The product of two matrices, the first one transposed.
+    #[fusion(meta = metadata::multiply_first_transposed)]
+    fn ghostnet_multiply_first_transposed(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The product of two matrices, the second one transposed.
+    #[fusion(meta = metadata::multiply_second_transposed)]
+    fn ghostnet_multiply_second_transposed(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// Shapes and types of the results, which fusion asks for before it runs the operations.
+#[cfg(feature = "fusion")]
+mod metadata {
+    use burn::backend::fusion::custom::TensorSpec;
+
+    use super::ConvolutionOptions;
+
+    fn spec<const D: usize>(shape: [usize; D], like: &TensorSpec) -> TensorSpec {
+        TensorSpec::new(shape.into(), like.dtype)
+    }
+
+    pub(super) fn convolve(x: &TensorSpec, weight: &TensorSpec, options: &ConvolutionOptions) -> TensorSpec {
+        let [height, width] = options.image_size.map(|side| (side - 1) / options.stride + 1);
+        spec([x.shape[0], weight.shape[0], height, width], x)
+    }
+
+    pub(super) fn convolve_with_bias(
+        x: &TensorSpec,
+        weight: &TensorSpec,
+        _: &TensorSpec,
+        options: &ConvolutionOptions,
+    ) -> TensorSpec {
+        convolve(x, weight, options)
+    }
+
+    pub(super) fn convolve_input_gradient(
+        dy: &TensorSpec,
+        weight: &TensorSpec,
+        options: &ConvolutionOptions,
+    ) -> TensorSpec {
+        let [height, width] = options.image_size;
+        spec([dy.shape[0], weight.shape[1] * options.groups, height, width], dy)
+    }
+
+    pub(super) fn convolve_weight_gradient(
+        x: &TensorSpec,
+        dy: &TensorSpec,
+        options: &ConvolutionOptions,
+    ) -> TensorSpec {
+        let [height, width] = options.kernel_size;
+        spec([dy.shape[1], x.shape[1] / options.groups, height, width], x)
+    }
+
+    pub(super) fn multiply(lhs: &TensorSpec, rhs: &TensorSpec) -> TensorSpec {
+        spec([lhs.shape[0], rhs.shape[1]], lhs)
+    }
+
+    pub(super) fn multiply_first_transposed(lhs: &TensorSpec, rhs: &TensorSpec) -> TensorSpec {
+        spec([lhs.shape[1], rhs.shape[1]], lhs)
+    }
+
+    pub(super) fn multiply_second_transposed(lhs: &TensorSpec, rhs: &TensorSpec) -> TensorSpec {
+        spec([lhs.shape[0], rhs.shape[0]], lhs)
+    }
+}
+
+/// The backward pass of a convolution.
+#[derive(Clone, Copy, Debug)]
+struct Convolve;
+
+impl<B: BorderOps> Backward<B, 2> for Convolve {
+    type State = (FloatTensor<B>, FloatTensor<B>, ConvolutionOptions);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let dy = gradients.consume::<B>(&ops.node);
+        let (x, weight, options) = ops.state;
+        let [of_x, of_weight] = ops.parents;
+        if let Some(node) = of_x {
+            let gradient = B::ghostnet_convolve_input_gradient(dy.clone(), weight, options);
+            gradients.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = of_weight {
+            gradients.register::<B>(node.id, B::ghostnet_convolve_weight_gradient(x, dy, options));
+        }
+    }
+}
+
+/// The backward pass of a convolution with a bias.
+#[derive(Clone, Copy, Debug)]
+struct ConvolveWithBias;
+
+impl<B: BorderOps> Backward<B, 3> for ConvolveWithBias {
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, ConvolutionOptions);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let dy = gradients.consume::<B>(&ops.node);
+        let (x, weight, bias, options) = ops.state;
+        let [of_x, of_weight, of_bias] = ops.parents;
+        if let Some(node) = of_x {
+            let gradient = B::ghostnet_convolve_input_gradient(dy.clone(), weight.clone(), options);
+            gradients.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = of_weight {
+            let gradient = B::ghostnet_convolve_weight_gradient(x.clone(), dy.clone(), options);
+            gradients.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = of_bias {
+            gradients.register::<B>(node.id, B::conv2d_bias_backward(x, bias, dy));
+        }
+    }
+}
+
+/// The backward pass of a product.
+#[derive(Clone, Copy, Debug)]
+struct Multiply;
+
+impl<B: BorderOps> Backward<B, 2> for Multiply {
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let dy = gradients.consume::<B>(&ops.node);
+        let [lhs, rhs] = ops.state;
+        let [of_lhs, of_rhs] = ops.parents;
+        if let Some(node) = of_lhs {
+            gradients.register::<B>(node.id, B::ghostnet_multiply_second_transposed(dy.clone(), rhs));
+        }
+        if let Some(node) = of_rhs {
+            gradients.register::<B>(node.id, B::ghostnet_multiply_first_transposed(lhs, dy));
+        }
+    }
+}
+
+fn second_derivative() -> ! {
+    panic!("operations that are recorded or set aside have no second derivatives")
+}
+
+impl<B: BorderOps, C: CheckpointStrategy> BorderOps for Autodiff<B, C> {
+    fn ghostnet_convolve(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        let parents = [x.node(), weight.node()];
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        let y = B::ghostnet_convolve(x.clone(), weight.clone(), options);
+        match Backward::<B, 2>::prepare::<C>(Convolve, parents).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish((x, weight, options), y),
+            OpsKind::UnTracked(step) => step.finish(y),
+        }
+    }
+
+    fn ghostnet_convolve_with_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        let parents = [x.node(), weight.node(), bias.node()];
+        let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
+        let y = B::ghostnet_convolve_with_bias(x.clone(), weight.clone(), bias.clone(), options);
+        match Backward::<B, 3>::prepare::<C>(ConvolveWithBias, parents).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish((x, weight, bias, options), y),
+            OpsKind::UnTracked(step) => step.finish(y),
+        }
+    }
+
+    fn ghostnet_convolve_input_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        second_derivative()
+    }
+
+    fn ghostnet_convolve_weight_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: ConvolutionOptions,
+    ) -> FloatTensor<Self> {
+        second_derivative()
+    }
+
+    fn ghostnet_multiply(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let parents = [lhs.node(), rhs.node()];
+        let (lhs, rhs) = (lhs.into_primitive(), rhs.into_primitive());
+        let y = B::ghostnet_multiply(lhs.clone(), rhs.clone());
+        match Backward::<B, 2>::prepare::<C>(Multiply, parents).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish([lhs, rhs], y),
+            OpsKind::UnTracked(step) => step.finish(y),
+        }
+    }
+
+    fn ghostnet_multiply_first_transposed(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        second_derivative()
+    }
+
+    fn ghostnet_multiply_second_transposed(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        second_derivative()
+    }
+}
