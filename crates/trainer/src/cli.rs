@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use imageset::{ClassList, DecodeLimits, Interpolation};
 
-use crate::device::DeviceChoice;
+use crate::device::{self, ChosenDevice, DeviceChoice};
+use crate::device_check::{self, Proven, Request, Workload};
 use crate::hub::{Hub, HubError, Repository};
 use crate::import::{Hints, Preparation};
 use crate::interrupt::EXIT_INTERRUPTED;
@@ -96,6 +97,37 @@ struct DeviceArgs {
     /// `auto`, `cpu`, `wgpu`, `wgpu:N` or `ndarray`; `ghostnet devices` lists them
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+}
+
+/// Where to compute, if it computes rightly.
+#[derive(Debug, Clone, Copy, Args)]
+struct CheckedDeviceArgs {
+    #[command(flatten)]
+    choice: DeviceArgs,
+    /// Use a GPU without first checking that it computes what the CPU computes
+    #[arg(long)]
+    no_device_check: bool,
+}
+
+impl CheckedDeviceArgs {
+    /// Opens the device, and tells what there is to tell about it.
+    fn open(self, output: &Output) -> anyhow::Result<ChosenDevice> {
+        let device = device::choose(self.choice.device)?;
+        device.note.iter().for_each(|note| output.line(note));
+        Ok(device)
+    }
+
+    /// Has the device checked for its work, unless it is the CPU; gives what takes its place if it is wrong.
+    fn prove(self, device: ChosenDevice, workload: Workload, output: &Output) -> anyhow::Result<Proven> {
+        let request = Request {
+            workload,
+            device,
+            is_named: matches!(self.choice.device, DeviceChoice::Wgpu(_)),
+            is_skipped: self.no_device_check,
+            is_anew: false,
+        };
+        device_check::prove(request, output)
+    }
 }
 
 /// How figures are printed.
@@ -291,11 +323,19 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args, &output),
         Command::Data(command) => data::run(command, &output),
         Command::Bench(command) => bench::run(command, global, &output),
-        Command::Devices(args) => devices::run(args),
+        Command::Devices(args) => devices::run(args, &output),
         Command::Completions(args) => completions::run(args),
     };
     match result {
         Ok(code) => code,
+        #[cfg(feature = "wgpu")]
+        Err(error) if error.is::<device_check::Restart>() => match device_check::restart(&error) {
+            Ok(code) => code,
+            Err(error) => {
+                output.error(&describe(&error));
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&describe(&error));

@@ -92,6 +92,10 @@ pub struct ChosenDevice {
     pub name: String,
     /// Something to tell the user once.
     pub note: Option<String>,
+    /// All that tells one adapter with one driver from another.
+    pub identity: String,
+    /// What was found about a GPU before it was used, for the record of a run.
+    pub check: Option<serde_json::Value>,
     processor: Processor,
 }
 
@@ -104,11 +108,16 @@ impl fmt::Display for ChosenDevice {
 impl ChosenDevice {
     /// A GPU that is open.
     pub fn gpu(device: Device, name: String) -> Self {
-        Self { device, name, note: None, processor: Processor::Gpu }
+        Self { device, identity: name.clone(), name, note: None, check: None, processor: Processor::Gpu }
     }
 
     fn cpu(device: Device, name: String) -> Self {
-        Self { device, name, note: None, processor: Processor::Cpu }
+        Self { device, identity: name.clone(), name, note: None, check: None, processor: Processor::Cpu }
+    }
+
+    /// The same with what was found about it.
+    pub fn with_check(self, check: serde_json::Value) -> Self {
+        Self { check: Some(check), ..self }
     }
 
     /// What computes.
@@ -125,6 +134,11 @@ impl ChosenDevice {
     /// program can have. It keeps what the largest step so far took.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.device.memory_pool_usage().map(|usage| usage.bytes_reserved)
+    }
+
+    /// What is in use of the card's memory, in bytes.
+    pub fn memory_bytes_in_use(&self) -> Option<u64> {
+        self.device.memory_pool_usage().map(|usage| usage.bytes_in_use)
     }
 
     /// An error if the same work could give other last bits from one time to the next.

@@ -65,6 +65,11 @@ impl<'a> Feed<'a> {
         Ok(Self { plan, device, micro_batch_size, teacher, class_weights, open: None })
     }
 
+    /// Has dropout draw what belongs to the step after `step` finished ones.
+    pub fn seed_dropout(&self, step: u64) {
+        self.device.seed(random::derived_seed(self.plan.recipe.seed, Purpose::Dropout, step));
+    }
+
     /// What the step after `step` finished ones takes in. Steps in their order are cheapest.
     pub fn next(&mut self, step: u64) -> anyhow::Result<StepInput> {
         let (plan, accumulate) = (self.plan, self.plan.recipe.train.accumulate);
@@ -74,7 +79,7 @@ impl<'a> Feed<'a> {
         let open = self.open.take().filter(is_there);
         let mut batches = open.map_or_else(|| plan.train_loader(step).epoch(epoch, first_batch), |open| open.batches);
         let mut random = random::stream(plan.recipe.seed, Purpose::Mix, step);
-        self.device.seed(random::derived_seed(plan.recipe.seed, Purpose::Dropout, step));
+        self.seed_dropout(step);
         let mut input = StepInput { micro_batches: Vec::with_capacity(accumulate), num_images: 0, skipped: Vec::new() };
         for _ in 0..accumulate {
             let mut batch: Batch = batches.next().context("the loader ended before the epoch")??;

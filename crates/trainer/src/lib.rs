@@ -13,6 +13,7 @@ pub mod calibration;
 pub mod checkpoint;
 pub mod cli;
 pub mod device;
+pub mod device_check;
 pub mod distill;
 pub mod duration;
 pub mod ema;

@@ -31,11 +31,11 @@ use crate::event::EMA_SUFFIX;
 use crate::measured_data::open_any;
 use crate::recipe::Recipe;
 use crate::relabel::Relabelled;
-use crate::weights::ModelFile;
+use crate::weights::{ModelCard, ModelFile};
 use crate::{plan, run_directory};
 
 /// Images in a forward pass.
-const BATCH_SIZE: usize = 64;
+pub const BATCH_SIZE: usize = 64;
 
 /// Training images that are shown as the network sees them.
 const AUGMENTED_IMAGES: usize = 6;
@@ -183,6 +183,11 @@ impl RunReport {
             }
         }
         Ok(report)
+    }
+
+    /// The card of the checkpoint that would be measured, if there is one.
+    pub fn card(path: &Path) -> Option<ModelCard> {
+        find_model(path).ok().and_then(|file| ModelFile::read(&file).ok()).map(|model| model.card)
     }
 
     fn add_notes_on_history(&mut self) {

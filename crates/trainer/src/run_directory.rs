@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde_json::json;
 
+use crate::device::ChosenDevice;
 use crate::recipe::{self, Recipe};
 
 /// A locked run directory. The lock goes with the process, however it ends.
@@ -63,7 +64,7 @@ impl RunDirectory {
     }
 
     /// Writes the recipe, and what the run computes on.
-    pub fn keep(&self, recipe: &Recipe, device: &str) -> anyhow::Result<()> {
+    pub fn keep(&self, recipe: &Recipe, device: &ChosenDevice) -> anyhow::Result<()> {
         fs_err::create_dir_all(self.checkpoints())?;
         // The recipe alone reproduces the run from any working directory.
         let mut recipe = recipe.clone();
@@ -183,11 +184,12 @@ pub fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { fs_err::File::open(path)?.sync_all() } else { Ok(()) }
 }
 
-fn environment(device: &str) -> serde_json::Value {
+fn environment(device: &ChosenDevice) -> serde_json::Value {
     json!({
         "ghostnet": env!("CARGO_PKG_VERSION"),
         "burn": "0.22.1",
-        "device": device,
+        "device": device.name,
+        "device_check": device.check,
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
         "threads": std::thread::available_parallelism().map_or(1, usize::from),

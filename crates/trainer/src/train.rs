@@ -11,6 +11,10 @@ use imageset::LoaderError;
 
 use crate::checkpoint::{Best, Checkpoints, Expected, Progress, Resumed};
 use crate::device::{self, ChosenDevice};
+#[cfg(feature = "wgpu")]
+use crate::device_check::audit::{Auditor, Verdict};
+#[cfg(feature = "wgpu")]
+use crate::device_check::training_pass::Passage;
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{EMA_SUFFIX, Event, FinishReason};
 use crate::feed::{self, Feed, StepInput};
@@ -114,6 +118,10 @@ fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, attempt: &Attempt) -> a
             Ok(input) => run.fed(input),
             Err(error) => return run.stop_at_error(&trainee, error),
         };
+        #[cfg(feature = "wgpu")]
+        if run.audit(&trainee, &micro_batches)? {
+            feed.seed_dropout(run.progress.step);
+        }
         let began = Instant::now();
         if !has_kernels {
             run.console.note(match (cfg!(feature = "tuned"), cfg!(feature = "tuning-cache")) {
@@ -148,6 +156,8 @@ fn run(plan: &Plan, surroundings: &mut Surroundings<'_>, attempt: &Attempt) -> a
 struct Run<'a> {
     plan: &'a Plan,
     device: &'a Device,
+    #[cfg(feature = "wgpu")]
+    chosen: &'a ChosenDevice,
     interrupt: &'a Interrupt,
     attempt: &'a Attempt,
     console: &'a mut ConsoleObserver,
@@ -166,6 +176,9 @@ struct Run<'a> {
     measured: Vec<Measured>,
     /// Of the last step that was read.
     report: Option<StepReport>,
+    /// Watches a GPU.
+    #[cfg(feature = "wgpu")]
+    auditor: Option<Auditor>,
 }
 
 impl<'a> Run<'a> {
@@ -245,7 +258,7 @@ impl<'a> Run<'a> {
         progress.micro_batch_size = attempt.forced.or(progress.micro_batch_size);
         let batch_size = plan.recipe.data.batch_size;
         attempt.largest_part.set(feed::largest_part(batch_size, progress.micro_batch_size.unwrap_or(batch_size)));
-        directory.keep(&plan.recipe, &device.name)?;
+        directory.keep(&plan.recipe, device)?;
         let metrics = JsonlObserver::open(&directory.metrics(), Some(progress.metrics_bytes), progress.seconds)
             .context("cannot write the metrics")?;
         let tensorboard = TensorBoardObserver::open(&directory.tensorboard(), progress.step)
@@ -267,6 +280,15 @@ impl<'a> Run<'a> {
             counted_images: 0,
             measured: Vec::new(),
             report: None,
+            #[cfg(feature = "wgpu")]
+            auditor: Auditor::new(
+                device,
+                plan.recipe.train.audit_every,
+                plan.steps_per_epoch,
+                plan.recipe.train.precision,
+            ),
+            #[cfg(feature = "wgpu")]
+            chosen: device,
         };
         Ok(Some((run, trainee)))
     }
@@ -348,6 +370,10 @@ impl<'a> Run<'a> {
                 // All that was begun is done.
                 self.attempt.is_stepping.set(false);
                 for report in reports {
+                    #[cfg(feature = "wgpu")]
+                    if let Some(auditor) = &mut self.auditor {
+                        auditor.observe_loss(report.loss);
+                    }
                     self.progress.loss_sum += report.loss;
                     self.progress.loss_steps += 1;
                     self.progress.skipped_steps += u64::from(report.was_skipped());
@@ -371,6 +397,8 @@ impl<'a> Run<'a> {
         let mut is_best = false;
         if self.plan.ends_epoch(step) {
             self.tell_skipped()?;
+            #[cfg(feature = "wgpu")]
+            self.watch_memory()?;
         }
         if !self.progress.evaluated && self.plan.evaluates_at(step) {
             match self.evaluate(trainee) {
@@ -509,14 +537,72 @@ impl<'a> Run<'a> {
         Err(error)
     }
 
+    /// Compares the GPU with the CPU on the images at hand, if it is time; says whether it did.
+    #[cfg(feature = "wgpu")]
+    fn audit(&mut self, trainee: &Trainee, micro_batches: &[MicroBatch]) -> anyhow::Result<bool> {
+        let (step, began) = (self.progress.step, Instant::now());
+        let (Some(auditor), Some(batch)) = (&mut self.auditor, micro_batches.first()) else { return Ok(false) };
+        if !auditor.is_due(step) {
+            return Ok(false);
+        }
+        let passage = Passage {
+            network: self.plan.model.clone(),
+            weights: trainee.model.valid().state(0),
+            images: batch.images.clone().into_data(),
+            targets: batch.targets.clone().into_data(),
+            checkpoint_activations: self.plan.recipe.train.checkpoint_activations,
+        };
+        let verdict = auditor.audit(&passage, self.chosen)?;
+        // An audit is not training time.
+        self.counting_since += began.elapsed();
+        self.judged(verdict)?;
+        Ok(true)
+    }
+
+    #[cfg(feature = "wgpu")]
+    fn watch_memory(&mut self) -> anyhow::Result<()> {
+        self.settle()?;
+        let (Some(auditor), Some(bytes)) = (&mut self.auditor, self.chosen.memory_bytes_in_use()) else {
+            return Ok(());
+        };
+        let verdict = auditor.observe_memory(bytes);
+        self.judged(verdict)
+    }
+
+    /// Warns, or ends the run without saving what the GPU may have computed wrongly.
+    #[cfg(feature = "wgpu")]
+    fn judged(&mut self, verdict: Verdict) -> anyhow::Result<()> {
+        let step = self.progress.step;
+        match verdict {
+            Verdict::Good => Ok(()),
+            Verdict::Warn(text) => {
+                self.console.note(&format!("warning: step {step}: {text}"));
+                Ok(())
+            }
+            Verdict::Stop(text) => {
+                self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::Failed })?;
+                bail!(
+                    "step {step}: {text}; {}\n\n\
+                     hint: `ghostnet devices --check` says more about the device; the same command with `--device cpu` resumes the run \
+                     from its last checkpoint",
+                    self.last_checkpoint()
+                )
+            }
+        }
+    }
+
+    fn last_checkpoint(&self) -> String {
+        match self.saved {
+            Some((saved, _)) => format!("the last checkpoint is that of step {saved}"),
+            None => "there is no checkpoint yet".to_string(),
+        }
+    }
+
     /// Nothing is saved any more, and the last checkpoint is named. On the CPU the step that failed has not touched the weights.
     fn stop_at_non_finite(&mut self, failed: u64, error: &NonFinite) -> anyhow::Result<Outcome> {
         let step = failed - 1;
         self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::NonFiniteLoss })?;
-        let checkpoint = match self.saved {
-            Some((saved, _)) => format!("the last checkpoint is that of step {saved}"),
-            None => "there is no checkpoint yet".to_string(),
-        };
+        let checkpoint = self.last_checkpoint();
         let clip = match self.plan.recipe.train.adaptive_clip {
             Some(_) => "make `train.adaptive_clip` smaller",
             None => "clip gradients with `train.clip_norm`",

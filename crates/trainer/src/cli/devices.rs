@@ -2,22 +2,110 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use imageset::source::counted;
 
-use super::FormatArgs;
-use crate::device::{AdapterFacts, AdapterKind, CpuFacts, Facts, Survey, SurveyedDevice};
+use super::{CheckedDeviceArgs, DeviceArgs, FormatArgs};
+use crate::device::{AdapterFacts, AdapterKind, CpuFacts, DeviceChoice, Facts, Survey, SurveyedDevice};
+use crate::device_check::{self, Proven, Request, Workload};
+#[cfg(feature = "wgpu")]
+use crate::device_check::{Attempt, Record};
+use crate::observe::Output;
+use crate::recipe;
 
 /// Arguments of `devices`.
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
+    /// Check that a GPU computes what the CPU computes: each operation of a recipe's network at its shapes, forward and backward, and a whole
+    /// training pass
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "auto")]
+    check: Option<DeviceChoice>,
+    /// The recipe whose network, images and precision are checked
+    #[arg(long, value_name = "RECIPE", default_value = "ghostnet_1x.toml", requires = "check", value_hint = ValueHint::FilePath)]
+    config: String,
+    /// Change a key of the recipe, for instance `data.batch_size=128`
+    #[arg(long, value_name = "KEY=VALUE", requires = "check")]
+    set: Vec<String>,
+    /// Draw other weights, images and operands
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "check")]
+    seed: u64,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-pub(super) fn run(args: DevicesArgs) -> anyhow::Result<ExitCode> {
-    args.format.print(&Survey::new(), text)?;
+pub(super) fn run(args: DevicesArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    match args.check {
+        Some(choice) => check(choice, &args, output)?,
+        None => args.format.print(&Survey::new(), text)?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Classes where the recipe leaves them to its data: those of ImageNet.
+const NUM_CLASSES: usize = 1000;
+
+fn check(choice: DeviceChoice, args: &DevicesArgs, output: &Output) -> anyhow::Result<()> {
+    let recipe = recipe::load(&args.config, &args.set)?.recipe;
+    let device = CheckedDeviceArgs { choice: DeviceArgs { device: choice }, no_device_check: false }.open(output)?;
+    if !device.is_gpu() {
+        output.line(&format!("`{device}` is what GPUs are compared with, so there is nothing to check"));
+        return Ok(());
+    }
+    recipe.train.precision.check(&device.device)?;
+    let network = recipe.model.network(recipe.model.num_classes.unwrap_or(NUM_CLASSES));
+    let workload = Workload { seed: args.seed, ..Workload::of_recipe(&recipe, network) };
+    let is_named = matches!(choice, DeviceChoice::Wgpu(_));
+    let request = Request { workload, device, is_named, is_skipped: false, is_anew: true };
+    print_check(&device_check::prove(request, output)?, args.format)
+}
+
+#[cfg(feature = "wgpu")]
+fn print_check(proven: &Proven, format: FormatArgs) -> anyhow::Result<()> {
+    match &proven.record {
+        Some(record) => format.print(record, record_text),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn print_check(_: &Proven, _: FormatArgs) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "wgpu")]
+fn record_text(record: &Record) -> String {
+    let mut lines = vec![record.device.lines().next().unwrap_or_default().to_string()];
+    for Attempt { settings, result } in &record.attempts {
+        let worst = result.operations.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+        let wrong = result.operations.iter().filter(|operation| operation.fault.is_some()).count();
+        lines.push(format!("\nchecked {settings}, {:.1} s", result.seconds));
+        lines.push(format!("  operations         {}, {wrong} wrong", result.operations.len()));
+        if let Some(worst) = worst {
+            lines.push(format!("  largest error      {:.1e} of the result: {}", worst.error, worst.description));
+        }
+        for pass in &result.passes {
+            lines.push(format!("  loss               {:.1e}", pass.loss_error));
+            for (what, worst) in [("gradients", &pass.worst_gradient), ("running statistics", &pass.worst_statistic)] {
+                lines.push(format!("  {what:18} {:.1e} at most, {}", worst.error, worst.name));
+            }
+        }
+        for logits in &result.logits {
+            lines.push(format!("  logits             {logits:.1e}"));
+        }
+        if let Some(update) = &result.update {
+            lines.push(format!("  updates            {:.1e} at most, {}", update.worst.error, update.worst.name));
+        }
+        lines.extend(result.faults.iter().map(|fault| format!("  wrong              {fault}")));
+    }
+    lines.push(match record.settings.cpu {
+        true => "\nit computes wrongly, and no way around was found: the CPU is used".to_string(),
+        false if record.attempts.len() > 1 => format!("\nit computes what the CPU computes with {}", record.settings),
+        false => "\nit computes what the CPU computes".to_string(),
+    });
+    if let Some(path) = record.path() {
+        lines.push(format!("all figures: {}", path.display()));
+    }
+    lines.join("\n")
 }
 
 fn text(survey: &Survey) -> String {

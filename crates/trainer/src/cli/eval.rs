@@ -9,15 +9,18 @@ use clap::{Args, ValueEnum, ValueHint};
 use imageset::OnCorrupt;
 use serde::Serialize;
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, HintArgs, ReadingArgs, interrupted, locate, tell_notes};
+use super::{
+    CheckedDeviceArgs, DataArgs, FormatArgs, GlobalArgs, HintArgs, ReadingArgs, interrupted, locate, tell_notes,
+};
+use crate::device_check::Workload;
 use crate::evaluate::{self, Evaluation, Evaluator, TestTimeAugmentation};
 use crate::interrupt::Interrupt;
 use crate::measured_data::{MeasuredData, Split};
 use crate::model_source::{DataRequest, FoundModel, OpenedModel};
 use crate::observe::Output;
+use crate::plan;
 use crate::relabel::Relabelled;
 use crate::weights::ModelCard;
-use crate::{device, plan};
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
@@ -42,7 +45,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_enum, value_name = "VIEWS", default_value_t)]
     tta: TestTimeAugmentation,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: CheckedDeviceArgs,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
@@ -82,10 +85,9 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
     let warnings = data.warnings.iter().map(String::as_str).chain(split_warning);
     warnings.for_each(|warning| output.line(&format!("warning: {warning}")));
     data.left_out.line().iter().for_each(|line| output.line(line));
-    let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref() {
-        output.line(note);
-    }
+    let device = args.device.open(output)?;
+    let workload = Workload::of_model(&file.card, args.batch_size as usize);
+    let device = args.device.prove(device, workload, output)?.device;
     let card = file.card.clone();
     let source = Relabelled::new(data.images, &data.classes, &card.classes)?;
     let on_corrupt = match args.on_corrupt {

@@ -12,10 +12,11 @@ use imageset::RgbImage;
 use imageset::name::path_text;
 
 use super::{
-    DeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, SizeArgs, UsageError, describe, locate,
+    CheckedDeviceArgs, EXIT_FAILED, Format, FormatArgs, GlobalArgs, HintArgs, SizeArgs, UsageError, describe, locate,
     tell_notes,
 };
-use crate::device::{self, DeviceChoice};
+use crate::device::DeviceChoice;
+use crate::device_check::Workload;
 use crate::import::ONE_OUTPUT;
 use crate::model_source::FoundModel;
 use crate::observe::Output;
@@ -41,7 +42,7 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     size: SizeArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: CheckedDeviceArgs,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
@@ -52,7 +53,7 @@ pub(super) struct PredictArgs {
 pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let found = FoundModel::read(&locate(args.model.clone(), global, output)?)?;
     if let Some(onnx) = found.onnx() {
-        if !matches!(args.device.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
+        if !matches!(args.device.choice.device, DeviceChoice::Auto | DeviceChoice::Cpu) {
             return Err(UsageError("ONNX files are run on the CPU: leave `--device` out".to_string()).into());
         }
         let predictor = Predictor::onnx(onnx, found.into_bytes())?;
@@ -64,10 +65,8 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
     if !opened.notes.iter().any(|note| note == ONE_OUTPUT) {
         tell_one_output(&opened.file.card, output);
     }
-    let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref() {
-        output.line(note);
-    }
+    let device = args.device.open(output)?;
+    let device = args.device.prove(device, Workload::of_model(&opened.file.card, 1), output)?.device;
     device.run(|| {
         let (model, card) = opened.file.into_model(&device.device)?;
         classify(&Predictor::new(&model, card, device.device.clone())?, &args, output)

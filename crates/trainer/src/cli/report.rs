@@ -7,10 +7,11 @@ use anyhow::Context;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 
-use super::{DataArgs, DeviceArgs, FormatArgs, UsageError};
+use super::{CheckedDeviceArgs, DataArgs, FormatArgs, UsageError};
+use crate::device_check::Workload;
 use crate::observe::Output;
-use crate::report::{Report, RunReport, is_run};
-use crate::{device, run_directory};
+use crate::report::{BATCH_SIZE, Report, RunReport, is_run};
+use crate::run_directory;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(super) struct ReportArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: CheckedDeviceArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -99,12 +100,13 @@ fn check(runs: &[PathBuf], out: &Path) -> Result<(), UsageError> {
 
 pub(super) fn run(args: ReportArgs, output: &Output) -> anyhow::Result<ExitCode> {
     check(&args.runs, &args.out)?;
-    let device = device::choose(args.device.device)?;
-    if let Some(note) = device.note.as_ref() {
-        output.line(note);
-    }
+    let mut device = args.device.open(output)?;
     let mut runs = Vec::new();
     for path in &args.runs {
+        // Of a run without a readable checkpoint nothing is computed.
+        if let Some(card) = RunReport::card(path) {
+            device = args.device.prove(device, Workload::of_model(&card, BATCH_SIZE), output)?.device;
+        }
         output.line(&format!("measuring the run in `{}` on {device}", path.display()));
         let run = device.run(|| RunReport::gather(path, args.data.data.clone(), &device.device))?;
         for note in &run.notes {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::{DataArgs, DeviceArgs, FormatArgs, GlobalArgs, interrupted, locate};
-use crate::device;
+use super::{CheckedDeviceArgs, DataArgs, FormatArgs, GlobalArgs, interrupted, locate};
+use crate::device_check::Workload;
 use crate::interrupt::Interrupt;
 use crate::lr_find::{STEPS, find_learning_rate};
 use crate::observe::{ConsoleObserver, Output};
@@ -40,7 +40,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: CheckedDeviceArgs,
     /// Start over; a run that is there is moved aside
     #[arg(long)]
     fresh: bool,
@@ -83,7 +83,7 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
         }
     };
     let (data, weights, teacher) = (args.data.data, located(args.weights)?, located(args.teacher)?);
-    let plan = Plan::new(loaded.recipe, Inputs { data, weights, key: args.key, teacher, resumes })?;
+    let mut plan = Plan::new(loaded.recipe, Inputs { data, weights, key: args.key, teacher, resumes })?;
     for warning in &plan.data.warnings {
         output.line(&format!("warning: {warning}"));
     }
@@ -93,19 +93,21 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     }
     plan.data.left_out.line().iter().for_each(|line| output.line(line));
     if args.dry_run {
-        let summary = plan.summary(args.device.device.processor());
+        let summary = plan.summary(args.device.choice.device.processor());
         args.format.print(&summary, |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
         return Ok(ExitCode::SUCCESS);
     }
     // From here on Ctrl-C means: save, then stop.
     let interrupt = Interrupt::listen()?;
-    let device = device::choose(args.device.device)?;
+    let device = args.device.open(output)?;
+    check_device(&plan, &device)?;
     if let Some(warning) = plan.check_images(&|_| ())? {
         output.line(&format!("warning: {warning}"));
     }
+    let proven = args.device.prove(device, Workload::of_run(&plan), output)?;
+    let device = proven.device;
+    plan.recipe.train.precision = proven.precision;
     if args.lr_find {
-        check_device(&plan, &device)?;
-        device.note.iter().for_each(|note| output.line(note));
         output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
         let found = device.run(|| find_learning_rate(&plan, &device.device, &|| interrupt.requested()))?;
         let Some(found) = found else { return Ok(interrupted()) };
@@ -115,9 +117,6 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     // Nothing on disk is touched before all that can be wrong has been looked at.
     let directory = RunDirectory::open(&out, args.fresh)?;
     directory.check(&plan.recipe)?;
-    if let Some(note) = &device.note {
-        output.line(note);
-    }
     output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
     output.line(&plan.summary(device.processor()).to_string());
     let verbosity = if global.quiet { -1 } else { 0 };

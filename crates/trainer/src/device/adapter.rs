@@ -60,6 +60,12 @@ impl Adapter {
     }
 }
 
+/// All that tells a card and its driver from others.
+pub(super) fn identity(adapter: &AdapterInfo) -> String {
+    let AdapterInfo { name, vendor, device, driver, driver_info, backend, .. } = adapter;
+    format!("{name}\n{vendor}\n{device}\n{driver}\n{driver_info}\n{backend:?}")
+}
+
 /// The adapters of the API that is used, in its order; their numbers are those of `wgpu:N`.
 pub(super) struct Adapters(Vec<Adapter>);
 
@@ -144,7 +150,8 @@ impl Adapters {
         });
         let notes: Vec<String> = wrong.into_iter().chain(warning).collect();
         let note = (!notes.is_empty()).then(|| notes.join("\n"));
-        Ok(ChosenDevice { note, ..ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")) })
+        let identity = identity(info);
+        Ok(ChosenDevice { note, identity, ..ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")) })
     }
 
     /// Whether there is one that `auto` would open.

@@ -16,6 +16,7 @@ use cubecl_environment::records::{RecordLevel, RecordsConfig};
 use etcetera::BaseStrategy;
 use fs_err as fs;
 
+use super::adapter::identity;
 use super::failure;
 
 /// Where the entry is that shows whether a database can be written.
@@ -94,9 +95,9 @@ fn directory() -> Result<PathBuf, String> {
 
 /// A name for a card and its driver. The version of the runtime is in its own keys.
 fn name(adapter: &AdapterInfo) -> String {
-    let AdapterInfo { name, vendor, device, driver, driver_info, backend, .. } = adapter;
-    let identity = format!("{name}\n{vendor}\n{device}\n{driver}\n{driver_info}\n{backend:?}");
-    let readable: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
+    let identity = identity(adapter);
+    let readable: String =
+        adapter.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
     format!("{readable}-{}", &blake3::hash(identity.as_bytes()).to_hex()[..16])
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_default;
 use super::violation::{Violation, require};
-use crate::duration::Duration;
+use crate::duration::{Cadence, Duration};
 use crate::mix::MixMode;
 
 /// How long is trained, on which targets, and how a step is taken. Required: `total`.
@@ -69,6 +69,10 @@ pub struct Train {
     /// The number format: `f32`, or `mixed`, 16-bit floats in maps and products and 32-bit ones in weights, norms and the loss.
     #[serde(default = "default::precision")]
     pub precision: Precision,
+    /// How often a run on a GPU computes the loss and the gradients of some images on the CPU too, and compares; so often that it takes 1 % of
+    /// the time if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_every: Option<Cadence>,
     /// Steps between two step events.
     #[serde(default = "default::log_every")]
     pub log_every: usize,
@@ -247,6 +251,9 @@ impl Train {
                 format!("`image_size` must be 32 pixels or more, but is {image_size}")
             })?;
         }
+        require(self.audit_every.is_none_or(|every| !every.is_zero()), "train.audit_every", || {
+            "`audit_every` must be above 0; `--no-device-check` switches audits off".to_owned()
+        })?;
         require(self.log_every > 0, "train.log_every", || "`log_every` must be 1 or more".to_owned())
     }
 }

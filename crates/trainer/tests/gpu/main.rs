@@ -6,6 +6,7 @@
 #![cfg(all(feature = "wgpu", not(feature = "tuned")))]
 
 mod batches;
+mod device_check;
 mod failures;
 mod memory;
 #[path = "../it/mixed/mod.rs"]

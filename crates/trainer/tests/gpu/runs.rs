@@ -12,7 +12,9 @@ use crate::scene::{COMPARABLE, Scene, difference, losses, tensors};
 pub(crate) const GPU: &str = "wgpu:0";
 
 fn arguments<'a>(out: &'a str, device: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&["train", "--config", "recipe.toml", "--out", out, "--device", device, "--no-progress"], more].concat()
+    let args =
+        ["train", "--config", "recipe.toml", "--out", out, "--device", device, "--no-progress", "--no-device-check"];
+    [&args[..], more].concat()
 }
 
 /// What was written to stderr.

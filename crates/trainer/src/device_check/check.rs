@@ -1,0 +1,267 @@
+//! The check itself: it finds out which operations the work is made of by doing it once, checks each of them, and compares the work with the
+//! CPU's.
+
+use std::collections::BTreeSet;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ghostnet::{BatchNormConfig, NamedTensor};
+use ghostnet_kernels::gpu::border;
+use serde::{Deserialize, Serialize};
+
+use super::exact::noise;
+use super::operation::{self, OperationResult};
+use super::training_pass::{PassDifference, PassResult, Passage, Worst};
+use super::{Purpose, Workload};
+use crate::device::ChosenDevice;
+use crate::optimizer::Parameter;
+use crate::plan;
+use crate::recipe::Precision;
+
+/// What a check found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The operations of the network at their shapes, each once.
+    pub operations: Vec<OperationResult>,
+    /// A training pass at each size of the images.
+    pub passes: Vec<PassDifference>,
+    /// The logits of a forward pass at each size of the images, as shares of their length.
+    pub logits: Vec<f64>,
+    /// An update of all weights from the same gradients.
+    pub update: Option<UpdateResult>,
+    /// Everything that is wrong.
+    pub faults: Vec<String>,
+    /// What it took.
+    pub seconds: f64,
+}
+
+/// How two devices differ in an update of the weights from the same gradients.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpdateResult {
+    /// How many tensors were updated.
+    pub tensors: usize,
+    /// The weight that differs most, as a share of how far it moved.
+    pub worst: Worst,
+}
+
+/// Draws of images. What an activation on the corner of a ReLU does to gradients is chance; what is wrong with a device is wrong with all
+/// images.
+const DRAWS: u64 = 3;
+
+/// Memory that the CPU's pass may take, bytes; images beyond that are left out of the comparison of whole passes.
+const CPU_BYTES: usize = 2_000_000_000;
+
+/// Memory of a value of an activation in a training pass on the CPU, with what belongs to it, bytes; the largest figure of
+/// `plan::memory`'s, rounded up.
+const BYTES_PER_OUTPUT: usize = 12;
+
+/// The share of its length by which the logits of two devices may differ, in 32 bits: 10⁻⁶ was measured.
+const LOGITS: f64 = 1e-3;
+
+/// The share by which two devices' updates may differ: elementwise operations in 32 bits differ by some 10⁻⁶, the orthogonalisation of Muon by
+/// 10⁻³.
+const UPDATE: f64 = 1e-2;
+
+/// Learning rate of the checked updates.
+const LEARNING_RATE: f64 = 0.01;
+
+/// Checks a GPU for its work, with what is in force there now. What fails there panics; see [`ChosenDevice::run`].
+pub fn check(workload: &Workload, device: &ChosenDevice) -> anyhow::Result<CheckResult> {
+    let began = std::time::Instant::now();
+    let mut check =
+        Check { workload, device, weights: weights(workload)?, operations: BTreeSet::new(), faults: Vec::new() };
+    let (mut passes, mut logits, mut update) = (Vec::new(), Vec::new(), None);
+    for &size in &workload.image_sizes {
+        match workload.purpose {
+            Purpose::Training => {
+                let (difference, expected) = check.training(size)?;
+                passes.push(difference);
+                if update.is_none() {
+                    update = check.update(&expected)?;
+                }
+            }
+            Purpose::Inference => logits.push(check.inference(size)?),
+        }
+    }
+    let Check { operations, faults: of_passes, .. } = check;
+    let results = operations.iter().enumerate();
+    let operations: Vec<OperationResult> = results
+        .map(|(place, operation)| {
+            operation::check(operation, &device.device, workload.seed.wrapping_mul(1_000_000) + place as u64 * 1_000)
+        })
+        .collect();
+    let of_operations = operations
+        .iter()
+        .filter_map(|operation| operation.fault.as_ref().map(|fault| format!("{}: {fault}", operation.description)));
+    // An operation explains what a whole pass only shows.
+    let faults = of_operations.chain(of_passes).collect();
+    Ok(CheckResult { operations, passes, logits, update, faults, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// Images that the statistics of a network are taken from.
+const STATISTICS_IMAGES: usize = 8;
+
+/// The weights of a network that has not been trained, drawn on the CPU. For inference its running statistics are those of some images: with
+/// those that a network begins with, activations would dwindle from layer to layer, and all images would have the same logits.
+fn weights(workload: &Workload) -> anyhow::Result<Vec<NamedTensor>> {
+    let cpu = Device::flex();
+    cpu.seed(workload.seed);
+    let mut weights = workload.network.init(&cpu).state(0);
+    if let (Purpose::Inference, Some(&size)) = (workload.purpose, workload.image_sizes.first()) {
+        let passage = passage(workload, &weights, size, STATISTICS_IMAGES, 0);
+        let pass = passage.on(&cpu, Precision::F32)?;
+        let momentum = BatchNormConfig::new(1).momentum as f32;
+        for (name, moved) in pass.statistics {
+            let first = if name.ends_with(".running_var") { 1.0 } else { 0.0 };
+            let of_images = moved.iter().map(|moved| (moved - (1.0 - momentum) * first) / momentum);
+            if let Some(tensor) = weights.iter_mut().find(|tensor| tensor.name == name) {
+                let shape = tensor.data.shape().clone();
+                tensor.data = TensorData::new(of_images.collect::<Vec<f32>>(), shape);
+            }
+        }
+    }
+    Ok(weights)
+}
+
+/// Images of a size, and targets for them.
+fn passage(workload: &Workload, weights: &[NamedTensor], size: usize, batch: usize, draw: u64) -> Passage {
+    let Workload { network, checkpoint_activations, seed, .. } = workload;
+    let (channels, classes) = (network.in_channels, network.num_classes);
+    let images = TensorData::new(
+        noise(seed.wrapping_mul(1_000) + draw, batch * channels * size * size),
+        [batch, channels, size, size],
+    );
+    // Smoothed labels, as recipes have them.
+    let targets = (0..batch * classes).map(|place| {
+        let (image, class) = (place / classes, place % classes);
+        0.1 / classes as f32 + if image * 7 % classes == class { 0.9 } else { 0.0 }
+    });
+    Passage {
+        network: network.clone(),
+        weights: weights.to_vec(),
+        images,
+        targets: TensorData::new(targets.collect::<Vec<f32>>(), [batch, classes]),
+        checkpoint_activations: *checkpoint_activations,
+    }
+}
+
+struct Check<'a> {
+    workload: &'a Workload,
+    device: &'a ChosenDevice,
+    weights: Vec<NamedTensor>,
+    operations: BTreeSet<border::Operation>,
+    faults: Vec<String>,
+}
+
+impl Check<'_> {
+    fn passage(&self, size: usize, batch: usize, draw: u64) -> Passage {
+        passage(self.workload, &self.weights, size, batch, draw)
+    }
+
+    /// Images whose pass the CPU has memory for.
+    fn batch_on_cpu(&self, size: usize) -> usize {
+        let layers = self.workload.network.layers(size, size);
+        let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
+        (CPU_BYTES / (outputs * BYTES_PER_OUTPUT).max(1))
+            .clamp(2, self.workload.batch_size.max(2))
+            .min(self.workload.batch_size)
+    }
+
+    /// A training pass, recorded, and what the CPU gives for the same one.
+    fn training(&mut self, size: usize) -> anyhow::Result<(PassDifference, PassResult)> {
+        let precision = self.workload.precision;
+        let (whole, batch) = (self.workload.batch_size, self.batch_on_cpu(size));
+        let passage = self.passage(size, whole, 0);
+        let (found, operations) = border::record(|| passage.on(&self.device.device, precision));
+        let found = found?;
+        self.operations.extend(operations);
+        for draw in 0..DRAWS {
+            let passage = self.passage(size, batch, draw);
+            let found =
+                if draw == 0 && batch == whole { found.clone() } else { passage.on(&self.device.device, precision)? };
+            let expected = passage.on(&Device::flex(), Precision::F32)?;
+            let difference = found.compare(&expected, precision);
+            if difference.faults.is_empty() || draw + 1 == DRAWS {
+                self.faults.extend(
+                    difference
+                        .faults
+                        .iter()
+                        .map(|fault| format!("a training pass of {batch} images of {size} px in {precision}: {fault}")),
+                );
+                return Ok((difference, expected));
+            }
+        }
+        unreachable!("the last draw returns")
+    }
+
+    /// A forward pass of the folded network, recorded, and how its logits differ from the CPU's.
+    fn inference(&mut self, size: usize) -> anyhow::Result<f64> {
+        let passage = self.passage(size, self.workload.batch_size, 0);
+        let logits = |device: &Device| -> anyhow::Result<Vec<f32>> {
+            let model = self.workload.network.load(self.weights.clone(), device)?;
+            let images = Tensor::from_data(passage.images.clone(), device);
+            Ok(model.fold().forward(images).into_data().iter::<f32>().collect())
+        };
+        let (found, operations) = border::record(|| logits(&self.device.device));
+        let error = super::training_pass::share(&found?, &logits(&Device::flex())?, f64::MIN_POSITIVE);
+        self.operations.extend(operations);
+        if error > LOGITS {
+            self.faults.push(format!(
+                "the logits of {} images of {size} px differ by {error:.1e} of their length, where {LOGITS:.0e} is rounding",
+                self.workload.batch_size
+            ));
+        }
+        Ok(error)
+    }
+
+    /// Two updates of all weights from the same gradients, on both devices.
+    fn update(&mut self, pass: &PassResult) -> anyhow::Result<Option<UpdateResult>> {
+        let Some(optimizer) = &self.workload.optimizer else { return Ok(None) };
+        let tensors: Vec<&NamedTensor> =
+            self.weights.iter().filter(|tensor| pass.gradients.contains_key(&tensor.name)).collect();
+        let updated = |device: &Device| -> Vec<Vec<f32>> {
+            let mut optimizer = plan::optimizer(optimizer);
+            let vector = |values: Vec<f32>| {
+                let length = values.len();
+                Tensor::<1>::from_data(TensorData::new(values, [length]), device)
+            };
+            let mut values: Vec<Tensor<1>> =
+                tensors.iter().map(|tensor| vector(tensor.data.iter::<f32>().collect())).collect();
+            for _ in 0..2 {
+                optimizer.begin_step();
+                for (value, tensor) in values.iter_mut().zip(&tensors) {
+                    let shape = tensor.data.shape();
+                    let parameter = Parameter {
+                        name: &tensor.name,
+                        value: value.clone(),
+                        gradient: vector(pass.gradients[&tensor.name].clone()),
+                        outputs: (shape.num_dims() > 1).then(|| shape[0]),
+                    };
+                    *value = optimizer.update(parameter, LEARNING_RATE);
+                }
+            }
+            values.into_iter().map(|value| value.into_data().iter::<f32>().collect()).collect()
+        };
+        let (found, expected) = (updated(&self.device.device), updated(&Device::flex()));
+        let mut worst = Worst { name: String::new(), error: 0.0 };
+        for ((tensor, found), expected) in tensors.iter().zip(&found).zip(&expected) {
+            let before: Vec<f32> = tensor.data.iter::<f32>().collect();
+            let moved =
+                |after: &[f32]| after.iter().zip(&before).map(|(after, before)| after - before).collect::<Vec<f32>>();
+            // The rounding of the weights themselves.
+            let rounding =
+                f64::from(f32::EPSILON) * before.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            let error =
+                super::training_pass::share(&moved(found), &moved(expected), 100.0 * rounding + f64::MIN_POSITIVE);
+            if error >= worst.error {
+                worst = Worst { name: tensor.name.clone(), error };
+            }
+        }
+        if worst.error > UPDATE {
+            let Worst { name, error } = &worst;
+            self.faults.push(format!(
+                "an update of `{name}` from the same gradient differs by {error:.1e} of how far it moves the weight"
+            ));
+        }
+        Ok(Some(UpdateResult { tensors: tensors.len(), worst }))
+    }
+}

@@ -1,0 +1,169 @@
+//! The check that a GPU computes what the CPU computes: it passes on one that does, finds each planted fault, names it, and works around it.
+
+use std::process::Output;
+
+use ghostnet::GhostNetConfig;
+use serde_json::Value;
+use trainer::device_check::{self, CheckResult, Purpose, Workload};
+use trainer::recipe::Precision;
+
+use crate::adapter;
+use crate::runs::GPU;
+use crate::scene::{Scene, difference, losses, tensors};
+
+/// A network small enough for seconds on a software adapter, with images of which the last activations have some pixels.
+const SMALL: [&str; 6] = ["--set", "data.image_size=48", "--set", "data.batch_size=8", "--set", "model.dropout=0.0"];
+
+fn workload(precision: Precision) -> Workload {
+    Workload {
+        purpose: Purpose::Training,
+        network: GhostNetConfig::new(3).with_width(0.25),
+        precision,
+        image_sizes: vec![48],
+        batch_size: 8,
+        checkpoint_activations: false,
+        optimizer: None,
+        deterministic: false,
+        seed: 0,
+    }
+}
+
+fn check(precision: Precision) -> Option<CheckResult> {
+    let chosen = adapter()?;
+    Some(chosen.run(|| device_check::check(&workload(precision), chosen)).expect("it computes"))
+}
+
+#[test]
+fn a_sound_device_passes_and_every_kind_of_operation_is_checked() {
+    let Some(result) = check(Precision::F32) else { return };
+    assert_eq!(result.faults, Vec::<String>::new());
+    let passes = ["forward", "input gradient", "weight gradient"];
+    for (kind, pass) in
+        ["depthwise", "1×1", "3×3 convolution, 3 to"].iter().flat_map(|kind| passes.map(|pass| (kind, pass)))
+    {
+        let is_there =
+            result.operations.iter().any(|it| it.description.contains(kind) && it.description.contains(pass));
+        // Images have no gradient, and the stem is the only dense convolution.
+        assert_eq!(is_there, (*kind, pass) != ("3×3 convolution, 3 to", "input gradient"), "{kind} {pass}");
+    }
+    assert!(result.operations.iter().any(|operation| operation.description.contains("product")));
+}
+
+#[cfg(feature = "planted-faults")]
+#[test]
+fn each_planted_fault_is_found_where_it_is_and_nowhere_else() {
+    use ghostnet_kernels::gpu::border::fault::plant;
+    if adapter().is_none() {
+        return;
+    }
+    for (fault, named) in [
+        ("past-end@always@weight gradient", "weight gradient"),
+        ("transposed@always@1×1 convolution, 4 to 2", "1×1 convolution, 4 to 2"),
+        ("half-sums@always@input gradient", "input gradient"),
+        ("stale@always@forward", "forward"),
+        ("zero-weight-gradient@always@depthwise", "depthwise"),
+        ("past-end@always@product", "product of matrices"),
+    ] {
+        plant(Some(fault));
+        let result = check(Precision::F32).expect("an adapter");
+        plant(None);
+        let wrong: Vec<&str> =
+            result.operations.iter().filter(|it| it.fault.is_some()).map(|it| it.description.as_str()).collect();
+        assert!(!wrong.is_empty() && wrong.iter().all(|it| it.contains(named)), "{fault}: {wrong:?}");
+    }
+}
+
+/// The program, in a scene whose cache is its own, with a fault planted or none.
+fn run(scene: &Scene, fault: Option<&str>, args: &[&str]) -> Output {
+    let mut command = scene.command(args);
+    command.env("XDG_CACHE_HOME", scene.path("cache"));
+    if let Some(fault) = fault {
+        command.env("GHOSTNET_PLANTED_FAULT", fault);
+    }
+    command.output().expect("the program starts")
+}
+
+#[cfg(feature = "planted-faults")]
+#[test]
+fn operations_that_are_wrong_in_16_bits_are_computed_in_32() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    let args =
+        ["devices", "--check", GPU, "--config", "recipe.toml", "--format", "json", "--set", "train.precision=mixed"];
+    let output = run(&scene, Some("past-end@half@weight gradient"), &[&args[..], &SMALL].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let attempts = record["attempts"].as_array().expect("a list");
+    let faults = |attempt: usize| attempts[attempt]["result"]["faults"].as_array().map(Vec::len);
+    assert!(faults(0) > Some(20) && faults(attempts.len() - 1) == Some(0));
+    assert!(record["settings"]["widened"].as_array().is_some_and(|list| list.len() > 20));
+    assert_eq!(record["settings"]["precision"], "mixed");
+}
+
+#[cfg(feature = "planted-faults")]
+#[test]
+fn a_run_on_a_device_that_is_wrong_gets_the_numbers_of_one_that_is_right() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    let train = |out: &str, fault: Option<&str>, more: &[&str]| {
+        let args = ["train", "--config", "recipe.toml", "--out", out, "--device", GPU, "--no-progress"];
+        let steps = ["--set", "train.total={steps=3}", "--set", "optimizer.learning_rate=1e-4"];
+        let output = run(&scene, fault, &[&args[..], &SMALL, &steps, more].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        stderr
+    };
+    train("right", None, &["--no-device-check"]);
+    let said = train("wrong", Some("transposed@fused"), &[]);
+    assert!(said.contains("computes wrongly: ") && said.contains("works with no fused operations"), "{said}");
+    let again = train("again", Some("transposed@fused"), &[]);
+    assert!(!again.contains("checking") && again.contains("works with no fused operations"), "it is kept\n{again}");
+    let share = difference(&losses(&scene, "wrong"), &losses(&scene, "right"));
+    assert!(share < 1e-4, "{share:.1e}");
+    let environment = std::fs::read_to_string(scene.path("wrong/environment.json")).expect("a file");
+    let environment: Value = serde_json::from_str(&environment).expect("JSON");
+    assert_eq!(environment["device_check"]["settings"]["fusion"], false, "{environment}");
+}
+
+#[cfg(feature = "planted-faults")]
+#[test]
+fn a_fault_that_begins_while_a_run_trains_ends_it_before_the_next_checkpoint() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    let args = ["train", "--config", "recipe.toml", "--out", "run", "--device", GPU, "--no-progress"];
+    let more =
+        ["--set", "train.total={steps=60}", "--set", "train.audit_every={steps=1}", "--set", "eval.every={steps=100}"];
+    let output =
+        run(&scene, Some("zero-weight-gradient@after 3000@1×1 convolution"), &[&args[..], &SMALL, &more].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("is zero, and on the CPU it is not; the last checkpoint is that of step"), "{stderr}");
+    assert!(stderr.contains("hint: `ghostnet devices --check` says more"), "{stderr}");
+}
+
+#[test]
+fn audits_change_nothing_of_a_run() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    for (out, every) in [("audited", "train.audit_every={steps=1}"), ("plain", "train.audit_every={steps=1000}")] {
+        let args = ["train", "--config", "recipe.toml", "--out", out, "--device", GPU, "--no-progress", "--set", every];
+        let mut command = scene.command(&[&args[..], &["--set", "train.total={steps=4}"]].concat());
+        // What is fused depends on what was computed before, and may change the last bits.
+        command.env("GHOSTNET_GPU_FUSION", "off").env("XDG_CACHE_HOME", scene.path("cache"));
+        let output = command.output().expect("the program starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(scene.metrics("audited"), scene.metrics("plain"));
+    // The files name their recipes, which are not the same.
+    let [audited, plain] = ["audited", "plain"]
+        .map(|out| tensors(&scene.checkpoints(out).pop().expect("a checkpoint").join("model.safetensors")));
+    assert!(audited == plain);
+}
