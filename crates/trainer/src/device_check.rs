@@ -31,7 +31,7 @@ use crate::weights::ModelCard;
 #[cfg(feature = "wgpu")]
 pub use check::{CheckResult, UpdateResult, check};
 #[cfg(feature = "wgpu")]
-pub use operation::OperationResult;
+pub use operation::{OperationResult, check_operation};
 #[cfg(feature = "wgpu")]
 pub use record::{Attempt, Record};
 #[cfg(feature = "wgpu")]

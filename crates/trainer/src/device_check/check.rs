@@ -9,7 +9,7 @@ use ghostnet_kernels::gpu::border;
 use serde::{Deserialize, Serialize};
 
 use super::exact::noise;
-use super::operation::{self, OperationResult};
+use super::operation::{OperationResult, check_operation};
 use super::training_pass::{PassDifference, PassResult, Passage, Worst};
 use super::{Purpose, Workload};
 use crate::device::ChosenDevice;
@@ -86,7 +86,7 @@ pub fn check(workload: &Workload, device: &ChosenDevice) -> anyhow::Result<Check
     let results = operations.iter().enumerate();
     let operations: Vec<OperationResult> = results
         .map(|(place, operation)| {
-            operation::check(operation, &device.device, workload.seed.wrapping_mul(1_000_000) + place as u64 * 1_000)
+            check_operation(operation, &device.device, workload.seed.wrapping_mul(1_000_000) + place as u64 * 1_000)
         })
         .collect();
     let of_operations = operations

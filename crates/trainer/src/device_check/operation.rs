@@ -101,9 +101,9 @@ fn difference(operation: &Operation, device: &Device, seed: u64, numbers: Number
     }
 }
 
-/// Checks an operation with two draws of numbers: fine ones, whose error is that of the arithmetic, and coarse ones, whose sums are exact in
+/// Checks an operation on a GPU with two draws of numbers: fine ones, whose error is that of the arithmetic, and coarse ones, whose sums are exact in
 /// `f32`. The second draw also shows a result that was left from the first.
-pub(super) fn check(operation: &Operation, device: &Device, seed: u64) -> OperationResult {
+pub fn check_operation(operation: &Operation, device: &Device, seed: u64) -> OperationResult {
     let Tolerance { error, largest_error, exact, fine_steps } = tolerance(operation.format);
     let terms = match &operation.kind {
         Kind::Convolution(convolution) => Operands::root_of_squared_terms(convolution),

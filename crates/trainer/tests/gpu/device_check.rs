@@ -2,7 +2,9 @@
 
 use std::process::Output;
 
+use burn::tensor::DType;
 use ghostnet::GhostNetConfig;
+use ghostnet_kernels::gpu::border::{self, Convolution, Format, Kind, Layout, Operation, Pass};
 use serde_json::Value;
 use trainer::device_check::{self, CheckResult, Purpose, Workload};
 use trainer::recipe::Precision;
@@ -70,6 +72,55 @@ fn each_planted_fault_is_found_where_it_is_and_nowhere_else() {
         let wrong: Vec<&str> =
             result.operations.iter().filter(|it| it.fault.is_some()).map(|it| it.description.as_str()).collect();
         assert!(!wrong.is_empty() && wrong.iter().all(|it| it.contains(named)), "{fault}: {wrong:?}");
+    }
+}
+
+/// A 1×1 convolution over dense operands.
+fn pointwise(channels: [usize; 2], batch: usize, side: usize, pass: Pass, format: Format) -> Operation {
+    let convolution = Convolution {
+        batch,
+        channels,
+        image_size: [side, side],
+        kernel_size: [1, 1],
+        stride: 1,
+        groups: 1,
+        has_bias: false,
+        pass,
+    };
+    Operation { kind: Kind::Convolution(convolution), format, layouts: [Layout::ChannelsLast, Layout::RowsFirst] }
+}
+
+const PASSES: [Pass; 3] = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient];
+
+/// tracel-ai/burn#5626: a tuned matrix product read past the end at these numbers of channels.
+#[test]
+fn pointwise_convolutions_with_an_odd_number_of_stages_are_right() {
+    let Some(chosen) = adapter() else { return };
+    for (channels, pass) in
+        [[104, 208], [440, 440]].into_iter().flat_map(|channels| PASSES.map(|pass| (channels, pass)))
+    {
+        let operation = pointwise(channels, 3, 7, pass, Format::F32);
+        let result =
+            chosen.run(|| Ok(device_check::check_operation(&operation, &chosen.device, 1))).expect("it computes");
+        assert_eq!(result.fault, None, "{operation}");
+    }
+}
+
+/// tracel-ai/cubek#519: wrong from 32,768 pixels on. burn's untuned kernels sum in 16 bits, which the gradient of the weight does not survive.
+#[test]
+fn pointwise_convolutions_of_many_pixels_are_right_in_16_bits_or_found_wrong_and_right_in_32() {
+    let Some(chosen) = adapter().filter(|chosen| chosen.device.supports_dtype(DType::F16)) else { return };
+    for pass in PASSES {
+        let operation = pointwise([96, 96], 8, 64, pass, Format::F16);
+        let check = || {
+            chosen.run(|| Ok(device_check::check_operation(&operation, &chosen.device, 1))).expect("it computes").fault
+        };
+        let is_wrong = check().is_some();
+        assert_eq!(is_wrong, pass == Pass::WeightGradient, "{operation}");
+        border::widen(operation.kind);
+        let fault = check();
+        border::reset();
+        assert_eq!(fault, None, "{operation}");
     }
 }
 
