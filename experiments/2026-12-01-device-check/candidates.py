@@ -45,7 +45,19 @@ if result is None:
     sys.exit(errors)
 print(f"as tuned: {len(result['operations'])} operations, {len(result['faults'])} faults, {result['seconds']:.0f} s", flush=True)
 [path] = glob.glob(os.path.join(folder, "ghostnet/tuning/*.db"))
-database = sqlite3.connect(path)
+
+
+def connected():
+    """The database, for this program alone: what the engine of the runtime keeps beside it would not match what is written here."""
+    database = sqlite3.connect(path)
+    database.execute("pragma journal_mode = delete")
+    for suffix in ("-wal", "-shm", "-tshm"):
+        if os.path.exists(path + suffix):
+            os.remove(path + suffix)
+    return database
+
+
+database = connected()
 entries, declined, seen = [], collections.Counter(), collections.Counter()
 for namespace, key, value in database.execute('select namespace, "key", value from entries').fetchall():
     value = cbor2.loads(value)
@@ -60,7 +72,9 @@ for namespace, key, value in database.execute('select namespace, "key", value fr
     entries.append((namespace, key, value, sorted(kernels)))
 turns = max(len(kernels) for *_, kernels in entries)
 faults = 0
+database.close()
 for turn in range(turns):
+    database = connected()
     with database:
         for namespace, key, value, kernels in entries:
             index, name = kernels[min(turn, len(kernels) - 1)]
@@ -68,6 +82,7 @@ for turn in range(turns):
             database.execute('update entries set value = ? where namespace = ? and "key" = ?', (cbor2.dumps(value), namespace, key))
             if turn < len(kernels):
                 seen[(namespace.split("-kernel-")[-1], name)] += 1
+    database.close()
     result, errors = check()
     if result is None:
         print(f"turn {turn}: {errors[-600:]}", flush=True)

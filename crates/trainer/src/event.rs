@@ -121,6 +121,8 @@ pub enum FinishReason {
     NonFiniteLoss,
     /// An image could not be read, and the run was saved.
     Failed,
+    /// The GPU computes otherwise than the CPU, or its memory in use grows without end.
+    DeviceFault,
 }
 
 impl Event {

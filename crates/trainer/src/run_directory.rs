@@ -1,4 +1,4 @@
-//! A run's directory: `recipe.toml`, `environment.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and the lock that
+//! A run's directory: `recipe.toml`, `environment.json`, `device-check.json` of a run on a GPU, `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and the lock that
 //! keeps a second run out.
 
 use std::fs::{File, TryLockError};
@@ -73,6 +73,11 @@ impl RunDirectory {
         write_whole(&self.path.join(RECIPE), recipe.to_toml().as_bytes())
     }
 
+    /// Writes what is known about the device, in the form of a report to those who write its kernels and driver.
+    pub fn keep_device_check(&self, record: &impl serde::Serialize) -> anyhow::Result<()> {
+        write_whole(&self.path.join(DEVICE_CHECK), serde_json::to_string_pretty(record)?.as_bytes())
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
@@ -123,6 +128,7 @@ pub fn environment_file(run: &Path) -> PathBuf {
 
 const RECIPE: &str = "recipe.toml";
 const ENVIRONMENT: &str = "environment.json";
+const DEVICE_CHECK: &str = "device-check.json";
 
 fn lock(path: &Path) -> anyhow::Result<File> {
     let file = path.join("run.lock");

@@ -580,7 +580,7 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             Verdict::Stop(text) => {
-                self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::Failed })?;
+                self.tell(Event::Finish { step, epoch: self.plan.epoch(step), reason: FinishReason::DeviceFault })?;
                 bail!(
                     "step {step}: {text}; {}\n\n\
                      hint: `ghostnet devices --check` says more about the device; the same command with `--device cpu` resumes the run \

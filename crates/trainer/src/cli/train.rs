@@ -106,6 +106,8 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     }
     let proven = args.device.prove(device, Workload::of_run(&plan), output)?;
     let device = proven.device;
+    #[cfg(feature = "wgpu")]
+    let device_check = proven.record;
     plan.recipe.train.precision = proven.precision;
     if args.lr_find {
         output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
@@ -117,6 +119,8 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     // Nothing on disk is touched before all that can be wrong has been looked at.
     let directory = RunDirectory::open(&out, args.fresh)?;
     directory.check(&plan.recipe)?;
+    #[cfg(feature = "wgpu")]
+    device_check.iter().try_for_each(|record| directory.keep_device_check(record))?;
     output.line(&format!("recipe {}, device {device}, run in `{}`", loaded.name, out.display()));
     output.line(&plan.summary(device.processor()).to_string());
     let verbosity = if global.quiet { -1 } else { 0 };

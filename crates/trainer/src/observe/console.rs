@@ -164,6 +164,7 @@ impl Observer for ConsoleObserver {
                         format!("interrupted at step {step} and saved; the same command goes on from there")
                     }
                     FinishReason::Failed => format!("stopped at step {step} and saved"),
+                    FinishReason::DeviceFault => format!("stopped at step {step}: the GPU cannot be trusted"),
                     FinishReason::NonFiniteLoss => {
                         format!("stopped at step {step}: the loss was no longer a finite number")
                     }

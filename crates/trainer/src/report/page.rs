@@ -112,6 +112,7 @@ fn state(history: &History) -> &'static str {
         Some(FinishReason::Interrupted) => "interrupted",
         Some(FinishReason::NonFiniteLoss) => "stopped: the loss was no number",
         Some(FinishReason::Failed) => "stopped: an image could not be read",
+        Some(FinishReason::DeviceFault) => "stopped: the GPU could not be trusted",
         None => "not complete",
     }
 }
