@@ -114,7 +114,7 @@ fn of_our_own(max_buffer_bytes: u64) -> Option<(ChosenDevice, burn::tensor::wgpu
 }
 
 /// The plan of the scene's recipe, with changes.
-fn plan(scene: &Scene, sets: &[&str]) -> Plan {
+pub(crate) fn plan(scene: &Scene, sets: &[&str]) -> Plan {
     let photos = format!("data.path={}", scene.path("photos").display());
     let sets: Vec<String> = sets.iter().map(ToString::to_string).chain([photos]).collect();
     let text = std::fs::read_to_string(scene.path("recipe.toml")).expect("a recipe");
