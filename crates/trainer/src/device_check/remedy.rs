@@ -133,8 +133,9 @@ pub struct Restart {
 /// Starts the program again, with the same arguments and what must be otherwise. It takes the place of this process where it can.
 pub fn restart(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
     let Some(Restart { name, value }) = error.downcast_ref() else { bail!("there is nothing to start again for") };
+    let mark = (RESTARTED, "1");
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1)).env(name, value);
+    command.args(std::env::args_os().skip(1)).envs([(*name, *value), mark]);
     #[cfg(unix)]
     return Err(std::os::unix::process::CommandExt::exec(&mut command)).context("cannot start the program again");
     #[cfg(not(unix))]
@@ -144,7 +145,13 @@ pub fn restart(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
     }
 }
 
-const WITHOUT_FUSION: Restart = Restart { name: "GHOSTNET_GPU_FUSION", value: "off" };
+/// Set in a process that was started again, so that what it was given is not taken for the user's wish.
+pub(super) const RESTARTED: &str = "GHOSTNET_RESTARTED";
+
+/// The variable that switches fusing off.
+pub(super) const FUSION: &str = "GHOSTNET_GPU_FUSION";
+
+const WITHOUT_FUSION: Restart = Restart { name: FUSION, value: "off" };
 
 /// Checks, one remedy after the other, until nothing is wrong.
 pub(super) fn prove(request: Request, output: &Output) -> anyhow::Result<Proven> {

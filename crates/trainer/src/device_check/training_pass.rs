@@ -94,6 +94,9 @@ pub struct PassDifference {
     pub faults: Vec<String>,
 }
 
+/// A loss that is smaller than this, in nats, is compared with this instead: a network that is almost always right has rounding for a loss.
+const SHORT_LOSS: f64 = 0.1;
+
 /// Statistics that are shorter than this are compared with this instead; their typical value is one.
 const SHORT_STATISTIC: f64 = 1e-2;
 
@@ -159,7 +162,7 @@ impl PassResult {
             let least = SHORT_STATISTIC * (expected.len() as f64).sqrt();
             (name.clone(), share(found, expected, least))
         }));
-        let loss_error = (self.loss - expected.loss).abs() / expected.loss.abs().max(f64::MIN_POSITIVE);
+        let loss_error = (self.loss - expected.loss).abs() / expected.loss.abs().max(SHORT_LOSS);
         let loss_error = if loss_error.is_nan() { f64::INFINITY } else { loss_error };
         if loss_error > loss {
             faults.push(format!("the loss is {} and on the CPU {}", self.loss, expected.loss));
