@@ -29,6 +29,8 @@ use crate::recipe::{Precision, Recipe};
 use crate::weights::ModelCard;
 
 #[cfg(feature = "wgpu")]
+pub(crate) use check::batch_on_cpu;
+#[cfg(feature = "wgpu")]
 pub use check::{CheckResult, UpdateResult, check};
 #[cfg(feature = "wgpu")]
 pub use operation::{OperationResult, check_operation};

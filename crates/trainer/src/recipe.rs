@@ -232,7 +232,7 @@ impl Recipe {
     }
 
     /// The recipe without what does not change the steps of a run: `data.workers`, `data.path`, `finetune.weights`
-    /// and `distill.teacher` (a run remembers what is in the files), `train.checkpoint_activations`, when the run is saved, and `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
+    /// and `distill.teacher` (a run remembers what is in the files), `train.checkpoint_activations`, `train.audit_every`, when the run is saved, and `data.on_corrupt`, since a run that met a damaged image and did not skip it has ended there.
     pub fn identity(&self) -> Self {
         let mut recipe = self.clone();
         recipe.data.workers = None;
@@ -245,6 +245,7 @@ impl Recipe {
         }
         recipe.data.on_corrupt = OnCorrupt::default();
         recipe.train.checkpoint_activations = false;
+        recipe.train.audit_every = None;
         recipe.checkpoint = Checkpoint::default();
         recipe
     }

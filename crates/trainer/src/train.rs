@@ -14,6 +14,8 @@ use crate::device::{self, ChosenDevice};
 #[cfg(feature = "wgpu")]
 use crate::device_check::audit::{Auditor, Verdict};
 #[cfg(feature = "wgpu")]
+use crate::device_check::batch_on_cpu;
+#[cfg(feature = "wgpu")]
 use crate::device_check::training_pass::Passage;
 use crate::evaluate::{Evaluation, Evaluator, MAX_NAMES};
 use crate::event::{EMA_SUFFIX, Event, FinishReason};
@@ -541,15 +543,20 @@ impl<'a> Run<'a> {
     #[cfg(feature = "wgpu")]
     fn audit(&mut self, trainee: &Trainee, micro_batches: &[MicroBatch]) -> anyhow::Result<bool> {
         let (step, began) = (self.progress.step, Instant::now());
-        let (Some(auditor), Some(batch)) = (&mut self.auditor, micro_batches.first()) else { return Ok(false) };
-        if !auditor.is_due(step) {
+        if !self.auditor.as_ref().is_some_and(|auditor| auditor.is_due(step)) {
             return Ok(false);
         }
+        // A run that has diverged is no fault of the device.
+        self.settle()?;
+        self.attempt.is_stepping.set(true);
+        let (Some(auditor), Some(batch)) = (&mut self.auditor, micro_batches.first()) else { return Ok(false) };
+        let [images, _, size, _] = batch.images.dims();
+        let images = batch_on_cpu(&self.plan.model, size, images);
         let passage = Passage {
             network: self.plan.model.clone(),
             weights: trainee.model.valid().state(0),
-            images: batch.images.clone().into_data(),
-            targets: batch.targets.clone().into_data(),
+            images: batch.images.clone().narrow(0, 0, images).into_data(),
+            targets: batch.targets.clone().narrow(0, 0, images).into_data(),
             checkpoint_activations: self.plan.recipe.train.checkpoint_activations,
         };
         let verdict = auditor.audit(&passage, self.chosen)?;

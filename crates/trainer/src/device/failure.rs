@@ -114,7 +114,7 @@ const OUT_OF_MEMORY: [&str; 6] = [
 ];
 
 /// Path fragments that identify panics from a device's runtime. Turso is the database that the feature `tuning-cache` uses.
-const RUNTIME: [&str; 5] = ["/burn-", "/cubecl-", "/cubek-", "/turso", "/wgpu-"];
+const RUNTIME: [&str; 6] = ["/burn-", "/cubecl-", "/cubek-", "/turso", "/wgpu-", "ghostnet-kernels/src/gpu/border/"];
 
 /// What a panic says, if it is a device's.
 fn account(panic: &PanicHookInfo<'_>) -> Option<String> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ghostnet::{BatchNormConfig, NamedTensor};
+use ghostnet::{BatchNormConfig, GhostNetConfig, NamedTensor};
 use ghostnet_kernels::gpu::border;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,15 @@ pub struct CheckResult {
     pub faults: Vec<String>,
     /// What it took.
     pub seconds: f64,
+}
+
+impl CheckResult {
+    /// Of a check in which the device failed.
+    pub(super) fn failed(error: &anyhow::Error) -> Self {
+        let fault = error.to_string().lines().next().unwrap_or_default().to_string();
+        let (operations, passes, logits) = (Vec::new(), Vec::new(), Vec::new());
+        Self { operations, passes, logits, update: None, faults: vec![fault], seconds: 0.0 }
+    }
 }
 
 /// How two devices differ in an update of the weights from the same gradients.
@@ -122,6 +131,13 @@ fn weights(workload: &Workload) -> anyhow::Result<Vec<NamedTensor>> {
     Ok(weights)
 }
 
+/// Images of a batch whose pass the CPU has memory for.
+pub(crate) fn batch_on_cpu(network: &GhostNetConfig, size: usize, batch: usize) -> usize {
+    let layers = network.layers(size, size);
+    let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
+    (CPU_BYTES / (outputs * BYTES_PER_OUTPUT).max(1)).max(2).min(batch)
+}
+
 /// Images of a size, and targets for them.
 fn passage(workload: &Workload, weights: &[NamedTensor], size: usize, batch: usize, draw: u64) -> Passage {
     let Workload { network, checkpoint_activations, seed, .. } = workload;
@@ -157,19 +173,11 @@ impl Check<'_> {
         passage(self.workload, &self.weights, size, batch, draw)
     }
 
-    /// Images whose pass the CPU has memory for.
-    fn batch_on_cpu(&self, size: usize) -> usize {
-        let layers = self.workload.network.layers(size, size);
-        let outputs: usize = layers.iter().map(|layer| layer.output.iter().product::<usize>()).sum();
-        (CPU_BYTES / (outputs * BYTES_PER_OUTPUT).max(1))
-            .clamp(2, self.workload.batch_size.max(2))
-            .min(self.workload.batch_size)
-    }
-
     /// A training pass, recorded, and what the CPU gives for the same one.
     fn training(&mut self, size: usize) -> anyhow::Result<(PassDifference, PassResult)> {
         let precision = self.workload.precision;
-        let (whole, batch) = (self.workload.batch_size, self.batch_on_cpu(size));
+        let (whole, batch) =
+            (self.workload.batch_size, batch_on_cpu(&self.workload.network, size, self.workload.batch_size));
         let passage = self.passage(size, whole, 0);
         let (found, operations) = border::record(|| passage.on(&self.device.device, precision));
         let found = found?;
@@ -180,7 +188,7 @@ impl Check<'_> {
                 if draw == 0 && batch == whole { found.clone() } else { passage.on(&self.device.device, precision)? };
             let expected = passage.on(&Device::flex(), Precision::F32)?;
             let difference = found.compare(&expected, precision);
-            if difference.faults.is_empty() || draw + 1 == DRAWS {
+            if difference.faults.is_empty() || difference.is_broken || draw + 1 == DRAWS {
                 self.faults.extend(
                     difference
                         .faults

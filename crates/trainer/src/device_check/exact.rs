@@ -58,9 +58,9 @@ fn mixed(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// Signs for the channels that are summed over.
-fn signs(count: usize) -> Vec<f64> {
-    (0..count).map(|place| if mixed(place as u64 ^ 0x5157) & 1 == 0 { 1.0 } else { -1.0 }).collect()
+/// Signs for the channels that are summed over, others for every seed, so that channels that are exchanged show in one of two draws.
+fn signs(count: usize, seed: u64) -> Vec<f64> {
+    (0..count).map(|place| if mixed(mixed(seed) ^ place as u64) & 1 == 0 { 1.0 } else { -1.0 }).collect()
 }
 
 /// An operand: distinct images, which its batch repeats, or a weight.
@@ -122,6 +122,7 @@ pub(super) fn noise(seed: u64, count: usize) -> Vec<f32> {
 #[derive(Debug)]
 pub(super) struct Operands {
     convolution: Convolution,
+    seed: u64,
     pub(super) operands: [Operand; 2],
     /// Of the output's channels.
     pub(super) bias: Option<Vec<f32>>,
@@ -163,7 +164,7 @@ impl Operands {
             Pass::WeightGradient => [Operand::batch(first, of(1)), Operand::batch(second, of(3))],
         };
         let bias = convolution.has_bias.then(|| of(4).take(convolution.channels[1]));
-        Self { convolution, operands, bias }
+        Self { convolution, seed, operands, bias }
     }
 
     /// The root of the sum over the squares of how often each term of an output comes, for [`Numbers::coarse`].
@@ -213,7 +214,7 @@ impl Operands {
         let ([x, weight], [rows, columns]) = (&self.operands, self.taps());
         let (per_group, summed) = (from / groups, to / groups);
         let kernel = rows.count * columns.count;
-        let signs = signs(summed);
+        let signs = signs(summed, self.seed);
         let mut result = vec![0.0; x.values.len() / (from * height * width) * groups * out_height * out_width];
         let planes = result.par_chunks_mut(out_height * out_width).enumerate();
         planes.for_each(|(index, plane)| {
@@ -253,7 +254,7 @@ impl Operands {
         let ([dy, weight], [rows, columns]) = (&self.operands, self.taps());
         let (summed, per_group) = (from / groups, to / groups);
         let kernel = rows.count * columns.count;
-        let signs = signs(summed);
+        let signs = signs(summed, self.seed);
         let mut result = vec![0.0; dy.values.len() / (to * out_height * out_width) * groups * height * width];
         let planes = result.par_chunks_mut(height * width).enumerate();
         planes.for_each(|(index, plane)| {
@@ -287,7 +288,7 @@ impl Operands {
         let ([x, dy], [rows, columns]) = (&self.operands, self.taps());
         let (per_group, summed) = (from / groups, to / groups);
         let pixels = out_height * out_width;
-        let signs = signs(summed);
+        let signs = signs(summed, self.seed);
         let repetitions = repetitions(batch);
         // `[images, groups, height, width]`: the gradients of the output, summed.
         let mut sums = vec![0.0; repetitions.len() * groups * pixels];
@@ -331,7 +332,7 @@ impl Operands {
         let Convolution { groups, channels: [_, to], kernel_size: [height, width], pass, .. } = self.convolution;
         let expected = self.expected();
         let summed = self.summed_channels();
-        let signs = signs(summed);
+        let signs = signs(summed, self.seed);
         // What lies behind a channel: pixels, or the rest of a weight.
         let behind = match pass {
             Pass::Forward => self.convolution.out_size().iter().product(),
@@ -377,6 +378,7 @@ impl Operands {
 #[derive(Debug)]
 pub(super) struct Matrices {
     product: Product,
+    seed: u64,
     /// `[rows, inner]` and `[inner, columns]`.
     pub(super) matrices: [Operand; 2],
 }
@@ -385,7 +387,7 @@ impl Matrices {
     pub(super) fn draw(product: Product, seed: u64, numbers: Numbers) -> Self {
         let Product { rows, inner, columns } = product;
         let of = |shape, number| Operand::weight(shape, Drawn { seed: seed.wrapping_add(number), numbers });
-        Self { product, matrices: [of([1, 1, rows, inner], 1), of([1, 1, inner, columns], 2)] }
+        Self { product, seed, matrices: [of([1, 1, rows, inner], 1), of([1, 1, inner, columns], 2)] }
     }
 
     pub(super) fn root_of_squared_terms(product: &Product) -> f64 {
@@ -396,7 +398,7 @@ impl Matrices {
     pub(super) fn compare(&self, found: &[f32]) -> Difference {
         let Product { inner, columns, .. } = self.product;
         let [lhs, rhs] = &self.matrices;
-        let signs = signs(columns);
+        let signs = signs(columns, self.seed);
         let signed =
             |row: &[f32]| -> f64 { row.iter().zip(&signs).map(|(value, sign)| f64::from(*value) * sign).sum() };
         let sums: Vec<f64> = rhs.values.par_chunks(columns).map(signed).collect(); // [inner]

@@ -5,6 +5,7 @@ use ghostnet_kernels::gpu::border::{self, Format, Kind, Layout, Operation};
 use serde::{Deserialize, Serialize};
 
 use super::exact::{Difference, Matrices, Numbers, Operand, Operands};
+use super::training_pass::finite;
 
 /// What was found about an operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,8 +131,8 @@ pub fn check_operation(operation: &Operation, device: &Device, seed: u64) -> Ope
     OperationResult {
         operation: *operation,
         description: operation.to_string(),
-        error: fine.share.max(coarse.share),
-        largest_error: fine.largest.max(coarse.largest),
+        error: finite(fine.share.max(coarse.share)),
+        largest_error: finite(fine.largest.max(coarse.largest)),
         fault: fault_of(&coarse, exact).or_else(|| fault_of(&fine, None)),
     }
 }

@@ -79,9 +79,9 @@ impl Record {
     /// Where it is kept: a name for the card, the build, the work and what the user forces.
     pub fn path(&self) -> Option<PathBuf> {
         let Self { device, build, workload, .. } = self;
-        let is_users = |name: &&str| *name != FUSION || std::env::var_os(RESTARTED).is_none();
+        let is_users = |name: &str| name != FUSION || std::env::var_os(RESTARTED).is_none();
         let forced = ["GHOSTNET_GPU_KERNELS", "GHOSTNET_PLANTED_FAULT", FUSION];
-        let forced: Vec<_> = forced.into_iter().filter(is_users).map(|name| std::env::var(name).ok()).collect();
+        let forced = forced.map(|name| std::env::var(name).ok().filter(|_| is_users(name)));
         let identity = format!("{device}\n{build}\n{workload}\n{forced:?}");
         let readable: String =
             device.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{CheckResult, check};
 use super::record::{Attempt, Record};
 use super::{Proven, Request, Workload};
-use crate::device::{self, ChosenDevice, DeviceChoice};
+use crate::device::{self, ChosenDevice, DeviceChoice, DeviceFailed, Failure};
 use crate::observe::Output;
 use crate::recipe::Precision;
 
@@ -78,13 +78,14 @@ impl Settings {
         };
         let untuned = if self.tuning { fresh(&self.untuned, &|_| true) } else { Vec::new() };
         let widened = fresh(&self.widened, &|operation| operation.format == border::Format::F16);
-        let change = if !untuned.is_empty() {
-            let change = format!("uses no tuned kernel for {}", counted(untuned.len()));
-            next.untuned.extend(untuned);
-            change
-        } else if !widened.is_empty() {
+        // burn's kernels that need no tuning add up 16-bit products in 16 bits, so 32 bits come first.
+        let change = if !widened.is_empty() {
             let change = format!("computes {} in 32 bits", counted(widened.len()));
             next.widened.extend(widened);
+            change
+        } else if !untuned.is_empty() {
+            let change = format!("uses no tuned kernel for {}", counted(untuned.len()));
+            next.untuned.extend(untuned);
             change
         } else if self.fusion {
             next.fusion = false;
@@ -173,7 +174,11 @@ pub(super) fn prove(request: Request, output: &Output) -> anyhow::Result<Proven>
     loop {
         record.settings.apply();
         let checked = Workload { precision: record.settings.precision, ..workload.clone() };
-        let result = checked_in_memory(&checked, &device, output)?;
+        let result = match checked_in_memory(&checked, &device, output) {
+            // A kernel that fails is as wrong as one that computes something else.
+            Err(error) if is_kernel_failure(&error) => CheckResult::failed(&error),
+            checked => checked?,
+        };
         let faults = result.faults.clone();
         record.attempts.push(Attempt { settings: record.settings.clone(), result: result.clone() });
         if faults.is_empty() {
@@ -223,12 +228,17 @@ pub(super) fn prove(request: Request, output: &Output) -> anyhow::Result<Proven>
 /// Faults that are told one by one; the file has all.
 const MAX_FAULTS: usize = 5;
 
+fn is_kernel_failure(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DeviceFailed { failure: Failure::Other(_), .. }))
+}
+
 /// Checks with fewer images at a time where the device has no memory for all, as a run does.
 fn checked_in_memory(workload: &Workload, device: &ChosenDevice, output: &Output) -> anyhow::Result<CheckResult> {
     let mut workload = workload.clone();
     loop {
         match device.run(|| check(&workload, device)) {
-            Err(error) if device::is_out_of_memory(&error) && workload.batch_size > 1 => {
+            // Norms cannot train on less than two images.
+            Err(error) if device::is_out_of_memory(&error) && workload.batch_size > 2 => {
                 let fewer = workload.batch_size.div_ceil(2);
                 output.line(&format!(
                     "note: there is no memory to check {} images at a time; {fewer} are checked",
@@ -278,6 +288,8 @@ fn proven(
         return Ok(Proven { device, precision: asked, record: Some(record) });
     }
     settings.apply();
+    // What the check took must not be missing in the run.
+    device.device.memory_cleanup();
     let differences = settings.differences(asked);
     if !differences.is_empty() {
         output.line(&format!("note: `{device}` works with {}", differences.join(", ")));

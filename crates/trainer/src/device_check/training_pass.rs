@@ -34,12 +34,28 @@ pub(crate) struct PassResult {
     pub(crate) statistics: Vec<(String, Vec<f32>)>,
 }
 
-/// What the loss is multiplied by in mixed precision, so that small gradients are numbers of 16 bits: a scale at which runs settle.
-const LOSS_SCALE: f64 = 1024.0;
+/// What the loss is multiplied by in mixed precision, so that small gradients are numbers of 16 bits: scales at which runs settle. The next one
+/// is tried where gradients are too large for 16 bits, as a run does.
+const LOSS_SCALES: [f64; 3] = [1024.0, 32.0, 1.0];
 
 impl Passage {
     /// Passes the images through the network and back on a device.
     pub(crate) fn on(&self, device: &Device, precision: Precision) -> anyhow::Result<PassResult> {
+        if precision == Precision::F32 {
+            return self.scaled(device, precision, 1.0);
+        }
+        let mut result = self.scaled(device, precision, LOSS_SCALES[0])?;
+        for scale in &LOSS_SCALES[1..] {
+            if result.gradients.values().flatten().all(|value| value.is_finite()) {
+                break;
+            }
+            result = self.scaled(device, precision, *scale)?;
+        }
+        Ok(result)
+    }
+
+    /// The same with the loss multiplied by a number, and gradients divided by it.
+    fn scaled(&self, device: &Device, precision: Precision, scale: f64) -> anyhow::Result<PassResult> {
         struct Collect {
             gradients: Gradients,
             names: BTreeMap<ParamId, String>,
@@ -61,7 +77,6 @@ impl Passage {
         let targets = Tensor::from_data(self.targets.clone(), device);
         let loss = soft_cross_entropy(model.forward(images), targets);
         let value = f64::from(loss.clone().into_scalar::<f32>());
-        let scale = if precision == Precision::Mixed { LOSS_SCALE } else { 1.0 };
         let names = parameter_names(&model).into_iter().collect();
         let gradients = (loss * scale).backward();
         let mut collect = Collect { gradients, names, scale, found: BTreeMap::new() };
@@ -92,10 +107,15 @@ pub struct PassDifference {
     pub worst_statistic: Worst,
     /// What is wrong, if anything is.
     pub faults: Vec<String>,
+    /// Whether some of it is no matter of degree: numbers that are not finite, or gradients that are gone.
+    pub is_broken: bool,
 }
 
 /// A loss that is smaller than this, in nats, is compared with this instead: a network that is almost always right has rounding for a loss.
 const SHORT_LOSS: f64 = 0.1;
+
+/// A gradient that is longer than this share of all of them, in 32 and in 16 bits, cannot be zero by rounding.
+const NONZERO: [f64; 2] = [1e-6, 1e-2];
 
 /// Statistics that are shorter than this are compared with this instead; their typical value is one.
 const SHORT_STATISTIC: f64 = 1e-2;
@@ -125,11 +145,16 @@ fn length(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|value| value * value).sum::<f64>().sqrt()
 }
 
+/// The same, or the largest number there is: JSON has no other for what is none.
+pub(super) fn finite(error: f64) -> f64 {
+    if error.is_finite() { error } else { f64::MAX }
+}
+
 /// The difference of two tensors as a share of the length of the second, or of a least length.
 pub(super) fn share(found: &[f32], expected: &[f32], least: f64) -> f64 {
     let difference = length(found.iter().zip(expected).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     let share = difference / length(expected.iter().map(|value| f64::from(*value))).max(least);
-    if share.is_nan() { f64::INFINITY } else { share }
+    finite(share)
 }
 
 impl PassResult {
@@ -143,16 +168,23 @@ impl PassResult {
             worst.map_or_else(none, |(name, error)| Worst { name, error })
         };
         let empty = Vec::new();
+        let size = |values: &[f32]| length(values.iter().map(|value| f64::from(*value)));
+        // A gradient that is all but nothing may well be rounded to nothing.
+        let [in_full, in_half] = NONZERO;
+        let least_nonzero = norm * if precision == Precision::Mixed { in_half } else { in_full };
         let mut faults = Vec::new();
         for (name, expected) in &expected.gradients {
             let found = self.gradients.get(name).unwrap_or(&empty);
             let is_zero = |values: &[f32]| values.iter().all(|value| *value == 0.0);
-            if found.iter().any(|value| !value.is_finite()) {
+            if !size(expected).is_finite() {
+                // The network has diverged, on the CPU too.
+            } else if found.iter().any(|value| !value.is_finite()) {
                 faults.push(format!("the gradient of `{name}` is not finite"));
-            } else if is_zero(found) && !is_zero(expected) {
+            } else if is_zero(found) && size(expected) > least_nonzero {
                 faults.push(format!("the gradient of `{name}` is zero, and on the CPU it is not"));
             }
         }
+        let is_broken = !faults.is_empty();
         let worst_gradient = worst(&mut expected.gradients.iter().map(|(name, expected)| {
             let found = self.gradients.get(name).unwrap_or(&empty);
             (name.clone(), share(found, expected, short * norm))
@@ -163,7 +195,7 @@ impl PassResult {
             (name.clone(), share(found, expected, least))
         }));
         let loss_error = (self.loss - expected.loss).abs() / expected.loss.abs().max(SHORT_LOSS);
-        let loss_error = if loss_error.is_nan() { f64::INFINITY } else { loss_error };
+        let loss_error = finite(loss_error);
         if loss_error > loss {
             faults.push(format!("the loss is {} and on the CPU {}", self.loss, expected.loss));
         }
@@ -176,6 +208,6 @@ impl PassResult {
                 ));
             }
         }
-        PassDifference { loss_error, worst_gradient, worst_statistic, faults }
+        PassDifference { loss_error, worst_gradient, worst_statistic, faults, is_broken }
     }
 }

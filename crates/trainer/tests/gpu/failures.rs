@@ -76,7 +76,7 @@ fn too_little_memory_is_an_error_and_leaves_the_checkpoints() {
         "--set",
         "eval.every={steps=100}",
     ];
-    let train = [&["train", "--config", "recipe.toml", "--out", "run"], &gpu[..], &grows].concat();
+    let train = [&["train", "--config", "recipe.toml", "--out", "run", "--no-device-check"], &gpu[..], &grows].concat();
     let found = error(&scene.run(&train));
     assert!(found.contains(&chosen.name) && found.contains("has not enough memory"), "{found}");
     let last = scene.checkpoints("run").pop().expect("a checkpoint");
@@ -84,7 +84,7 @@ fn too_little_memory_is_an_error_and_leaves_the_checkpoints() {
     for args in [
         &["bench", "step", "--image-size", "224", "--batch-size", "512", "--seconds", "0.01"][..],
         &["bench", "infer", "--image-size", "224", "--batch-size", "512", "--seconds", "0.01"],
-        &["eval", "run", "--batch-size", "64"],
+        &["eval", "run", "--batch-size", "64", "--no-device-check"],
     ] {
         let found = error(&scene.run(&[args, &gpu].concat()));
         assert!(found.contains("has not enough memory"), "{args:?}: {found}");

@@ -2,6 +2,7 @@
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::{
+    NodeId,
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
@@ -129,11 +130,12 @@ mod metadata {
 struct Convolve;
 
 impl<B: BorderOps> Backward<B, 2> for Convolve {
-    type State = (FloatTensor<B>, FloatTensor<B>, ConvolutionOptions);
+    type State = (NodeId, NodeId, ConvolutionOptions);
 
-    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let dy = gradients.consume::<B>(&ops.node);
         let (x, weight, options) = ops.state;
+        let [x, weight] = [x, weight].map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
         let [of_x, of_weight] = ops.parents;
         if let Some(node) = of_x {
             let gradient = B::ghostnet_convolve_input_gradient(dy.clone(), weight, options);
@@ -150,11 +152,12 @@ impl<B: BorderOps> Backward<B, 2> for Convolve {
 struct ConvolveWithBias;
 
 impl<B: BorderOps> Backward<B, 3> for ConvolveWithBias {
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, ConvolutionOptions);
+    type State = ([NodeId; 3], ConvolutionOptions);
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
         let dy = gradients.consume::<B>(&ops.node);
-        let (x, weight, bias, options) = ops.state;
+        let (kept, options) = ops.state;
+        let [x, weight, bias] = kept.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
         let [of_x, of_weight, of_bias] = ops.parents;
         if let Some(node) = of_x {
             let gradient = B::ghostnet_convolve_input_gradient(dy.clone(), weight.clone(), options);
@@ -200,12 +203,16 @@ impl<B: BorderOps, C: CheckpointStrategy> BorderOps for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         options: ConvolutionOptions,
     ) -> FloatTensor<Self> {
-        let parents = [x.node(), weight.node()];
-        let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let y = B::ghostnet_convolve(x.clone(), weight.clone(), options);
-        match Backward::<B, 2>::prepare::<C>(Convolve, parents).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((x, weight, options), y),
-            OpsKind::UnTracked(step) => step.finish(y),
+        let step = Backward::<B, 2>::prepare::<C>(Convolve, [x.node(), weight.node()]).compute_bound().stateful();
+        let compute = |x: FloatTensor<Self>, weight: FloatTensor<Self>| {
+            B::ghostnet_convolve(x.into_primitive(), weight.into_primitive(), options)
+        };
+        match step {
+            OpsKind::Tracked(mut step) => {
+                let state = (step.checkpoint(&x), step.checkpoint(&weight), options);
+                step.finish(state, compute(x, weight))
+            }
+            OpsKind::UnTracked(step) => step.finish(compute(x, weight)),
         }
     }
 
@@ -216,11 +223,17 @@ impl<B: BorderOps, C: CheckpointStrategy> BorderOps for Autodiff<B, C> {
         options: ConvolutionOptions,
     ) -> FloatTensor<Self> {
         let parents = [x.node(), weight.node(), bias.node()];
-        let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
-        let y = B::ghostnet_convolve_with_bias(x.clone(), weight.clone(), bias.clone(), options);
-        match Backward::<B, 3>::prepare::<C>(ConvolveWithBias, parents).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((x, weight, bias, options), y),
-            OpsKind::UnTracked(step) => step.finish(y),
+        let step = Backward::<B, 3>::prepare::<C>(ConvolveWithBias, parents).compute_bound().stateful();
+        let compute = |operands: [FloatTensor<Self>; 3]| {
+            let [x, weight, bias] = operands.map(|operand| operand.into_primitive());
+            B::ghostnet_convolve_with_bias(x, weight, bias, options)
+        };
+        match step {
+            OpsKind::Tracked(mut step) => {
+                let kept = [&x, &weight, &bias].map(|operand| step.checkpoint(operand));
+                step.finish((kept, options), compute([x, weight, bias]))
+            }
+            OpsKind::UnTracked(step) => step.finish(compute([x, weight, bias])),
         }
     }
 
