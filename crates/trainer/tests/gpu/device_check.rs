@@ -65,7 +65,6 @@ fn each_planted_fault_is_found_where_it_is_and_nowhere_else() {
     }
     for (fault, named) in [
         ("past-end@always@weight gradient", "weight gradient"),
-        ("transposed@always@1×1 convolution, 4 to 2", "1×1 convolution, 4 to 2"),
         ("stale@always@forward", "forward"),
         ("zero-weight-gradient@always@depthwise", "depthwise"),
     ] {
