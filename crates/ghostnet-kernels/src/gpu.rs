@@ -19,6 +19,12 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "fusion")]
 pub use fusion::{RegistryError, is_fusing, restrict_fusion};
 
+/// Whether operations are fused, which this build does not do.
+#[cfg(not(feature = "fusion"))]
+pub fn is_fusing() -> bool {
+    false
+}
+
 use crate::convolution::convolution;
 use crate::operations::{ConvNormTensors, GhostModuleTensors, NormTensors, Normed, Statistics};
 use crate::reference::in_format;

@@ -160,7 +160,7 @@ impl Program {
         self.text += &format!("; {choice} of {at}, {other}, axis {axis}: {:?}", result.dims());
         self.tensors.push(result);
         // Only what nothing else needs is written over.
-        if self.numbers.next() % 2 == 0 {
+        if self.numbers.next().is_multiple_of(2) {
             let (at, _) = self.any();
             self.tensors.remove(at);
             self.text += &format!("; without {at}");

@@ -13,8 +13,9 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::cast;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::untuned::Kernels;
-use super::{Format, Kind, Operation, Pass};
+use super::super::is_fusing;
+use super::operation::{Kind, Operation, Pass};
+use super::state::{FAULT, change};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +52,14 @@ enum When {
 
 /// How an operation was computed.
 pub(super) struct Circumstances {
-    operation: Operation,
-    is_wide: bool,
-    is_tuned: bool,
+    pub(super) operation: Operation,
+    /// Whether it was computed in 32 bits.
+    pub(super) is_wide: bool,
+    /// Whether burn has chosen the kernel.
+    pub(super) is_tuned: bool,
 }
 
 impl Circumstances {
-    pub(super) fn new(operation: &Operation, is_widened: bool, kernels: Kernels) -> Self {
-        let is_wide = is_widened || operation.format == Format::F32;
-        Self { operation: *operation, is_wide, is_tuned: matches!(kernels, Kernels::Chosen) }
-    }
-
     fn fit(&self, when: When) -> bool {
         match when {
             When::Always => true,
@@ -72,14 +70,6 @@ impl Circumstances {
             When::WithoutOwnKernels => !super::super::ENABLED.load(Ordering::Relaxed),
         }
     }
-}
-
-#[cfg(feature = "fusion")]
-use super::super::is_fusing;
-
-#[cfg(not(feature = "fusion"))]
-fn is_fusing() -> bool {
-    false
 }
 
 struct Planted {
@@ -119,7 +109,7 @@ impl Planted {
 
 /// What is planted in this process.
 static PLANTED: LazyLock<Mutex<Option<Planted>>> = LazyLock::new(|| {
-    let from_outside = std::env::var("GHOSTNET_PLANTED_FAULT").ok();
+    let from_outside = std::env::var(FAULT).ok();
     Mutex::new(from_outside.map(|text| Planted::new(&text)))
 });
 
@@ -130,12 +120,7 @@ static PLANTED: LazyLock<Mutex<Option<Planted>>> = LazyLock::new(|| {
 pub fn plant(fault: Option<&str>) {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner).clear();
     *planted_now() = fault.map(Planted::new);
-    super::change(|_| ());
-}
-
-/// Whether one is planted.
-pub(super) fn is_planted() -> bool {
-    planted_now().is_some()
+    change(|state| state.has_fault = fault.is_some());
 }
 
 fn planted_now() -> MutexGuard<'static, Option<Planted>> {

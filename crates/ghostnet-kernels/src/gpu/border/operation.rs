@@ -1,13 +1,219 @@
-//! The operations of the border as burn knows them: with gradients, and under fusion.
+//! What crosses the border: convolutions and matrix products, with their shapes, number formats and layouts.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::{
-    NodeId,
-    grads::Gradients,
-    ops::{Backward, Ops, OpsKind},
-};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, backend_extension};
+use std::fmt;
+
+use burn::tensor::DType;
+use burn::tensor::ops::ConvOptions;
+use serde::{Deserialize, Serialize};
+
+/// The number format of an operation's operands and result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+}
+
+impl Format {
+    pub(super) fn of(format: DType) -> Self {
+        if format == DType::F16 { Self::F16 } else { Self::F32 }
+    }
+
+    /// As burn calls it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// Which of the three computations of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pass {
+    /// The output, from the input and the weight.
+    Forward,
+    /// The gradient of the input, from the gradient of the output and the weight.
+    InputGradient,
+    /// The gradient of the weight, from the input and the gradient of the output.
+    WeightGradient,
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Forward => "forward",
+            Self::InputGradient => "input gradient",
+            Self::WeightGradient => "weight gradient",
+        })
+    }
+}
+
+/// How the axes of an operand lie in memory, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `[batch, channels, height, width]`, or the rows of a matrix, one after the other.
+    RowsFirst,
+    /// `[batch, height, width, channels]`, or the columns of a matrix.
+    ChannelsLast,
+    /// Any other: a part of a larger tensor, for example.
+    Other,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::RowsFirst => "rows first",
+            Self::ChannelsLast => "channels last",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// One computation of a convolution with square strides, padded by half of its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Convolution {
+    /// Images.
+    pub batch: usize,
+    /// In and out.
+    pub channels: [usize; 2],
+    /// Height and width of the input, pixels.
+    pub image_size: [usize; 2],
+    /// Height and width.
+    pub kernel_size: [usize; 2],
+    /// In both directions.
+    pub stride: usize,
+    /// The input's channels are split into so many groups.
+    pub groups: usize,
+    /// Whether a bias is added to the output; gradients have none.
+    pub has_bias: bool,
+    /// Which computation.
+    pub pass: Pass,
+}
+
+impl Convolution {
+    /// Height and width of the output, pixels.
+    pub fn out_size(&self) -> [usize; 2] {
+        self.options().out_size()
+    }
+
+    /// Of the input, `[batch, channels, height, width]`.
+    pub fn input_shape(&self) -> [usize; 4] {
+        let ([channels, _], [height, width]) = (self.channels, self.image_size);
+        [self.batch, channels, height, width]
+    }
+
+    /// Of the output, `[batch, channels, height, width]`.
+    pub fn output_shape(&self) -> [usize; 4] {
+        let ([_, channels], [height, width]) = (self.channels, self.out_size());
+        [self.batch, channels, height, width]
+    }
+
+    /// Of the weight, `[out, in / groups, kernel height, kernel width]`.
+    pub fn weight_shape(&self) -> [usize; 4] {
+        let ([in_channels, out_channels], [height, width]) = (self.channels, self.kernel_size);
+        [out_channels, in_channels / self.groups, height, width]
+    }
+
+    /// Of the two operands, in the order of [`Pass`]'s description.
+    pub fn operand_shapes(&self) -> [[usize; 4]; 2] {
+        match self.pass {
+            Pass::Forward => [self.input_shape(), self.weight_shape()],
+            Pass::InputGradient => [self.output_shape(), self.weight_shape()],
+            Pass::WeightGradient => [self.input_shape(), self.output_shape()],
+        }
+    }
+
+    pub(super) fn options(&self) -> ConvolutionOptions {
+        ConvolutionOptions {
+            stride: self.stride,
+            groups: self.groups,
+            kernel_size: self.kernel_size,
+            image_size: self.image_size,
+        }
+    }
+}
+
+impl fmt::Display for Convolution {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batch, channels: [from, to], image_size, kernel_size, stride, groups, has_bias, pass } = self;
+        let ([height, width], [kernel_height, kernel_width]) = (image_size, kernel_size);
+        let depthwise = if groups == from { "depthwise " } else { "" };
+        write!(
+            formatter,
+            "{depthwise}{kernel_height}×{kernel_width} convolution, {from} to {to} channels, {height}×{width} pixels, stride {stride}, \
+             batch {batch}, {pass}{}",
+            if *has_bias { " with bias" } else { "" }
+        )?;
+        if *groups > 1 && groups != from { write!(formatter, ", {groups} groups") } else { Ok(()) }
+    }
+}
+
+/// A product of two matrices, `[rows, inner]` times `[inner, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Product {
+    /// Of the first matrix.
+    pub rows: usize,
+    /// What is summed over.
+    pub inner: usize,
+    /// Of the second matrix.
+    pub columns: usize,
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, inner, columns } = self;
+        write!(formatter, "product of matrices, {rows}×{inner} by {inner}×{columns}")
+    }
+}
+
+/// What crosses the border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A convolution.
+    Convolution(Convolution),
+    /// A matrix product.
+    Product(Product),
+}
+
+/// One operation as it crosses the border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Operation {
+    /// What is computed.
+    pub kind: Kind,
+    /// In which numbers.
+    pub format: Format,
+    /// How its two operands lie in memory.
+    pub layouts: [Layout; 2],
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, format, layouts: [first, second] } = self;
+        match kind {
+            Kind::Convolution(convolution) => convolution.fmt(formatter)?,
+            Kind::Product(product) => product.fmt(formatter)?,
+        }
+        write!(formatter, ", {format}, operands {first} and {second}")
+    }
+}
 
 /// What a convolution is, but for its operands.
 #[derive(Clone, Copy, Debug)]
@@ -20,254 +226,21 @@ pub struct ConvolutionOptions {
     pub image_size: [usize; 2],
 }
 
-/// burn's own operations, under names that can be recorded. Activations are `[batch, channels, height, width]`.
-#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
-pub trait BorderOps: Backend {
-    /// The output of a convolution.
-    #[fusion(meta = metadata::convolve)]
-    fn ghostnet_convolve(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        options: ConvolutionOptions,
-    ) -> FloatTensor<Self>;
-
-    /// The output of a convolution with a bias.
-    #[fusion(meta = metadata::convolve_with_bias)]
-    fn ghostnet_convolve_with_bias(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        options: ConvolutionOptions,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of a convolution's input.
-    #[fusion(meta = metadata::convolve_input_gradient)]
-    fn ghostnet_convolve_input_gradient(
-        dy: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        options: ConvolutionOptions,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of a convolution's weight.
-    #[fusion(meta = metadata::convolve_weight_gradient)]
-    fn ghostnet_convolve_weight_gradient(
-        x: FloatTensor<Self>,
-        dy: FloatTensor<Self>,
-        options: ConvolutionOptions,
-    ) -> FloatTensor<Self>;
-
-    /// The product of two matrices.
-    #[fusion(meta = metadata::multiply)]
-    fn ghostnet_multiply(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The product of two matrices, the first one transposed.
-    #[fusion(meta = metadata::multiply_first_transposed)]
-    fn ghostnet_multiply_first_transposed(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The product of two matrices, the second one transposed.
-    #[fusion(meta = metadata::multiply_second_transposed)]
-    fn ghostnet_multiply_second_transposed(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-/// Shapes and types of the results, which fusion asks for before it runs the operations.
-#[cfg(feature = "fusion")]
-mod metadata {
-    use burn::backend::fusion::custom::TensorSpec;
-
-    use super::ConvolutionOptions;
-
-    fn spec<const D: usize>(shape: [usize; D], like: &TensorSpec) -> TensorSpec {
-        TensorSpec::new(shape.into(), like.dtype)
+impl ConvolutionOptions {
+    /// Height and width of the output, pixels. The kernel is odd and padded by half of it.
+    pub fn out_size(&self) -> [usize; 2] {
+        self.image_size.map(|side| (side - 1) / self.stride + 1)
     }
 
-    pub(super) fn convolve(x: &TensorSpec, weight: &TensorSpec, options: &ConvolutionOptions) -> TensorSpec {
-        let [height, width] = options.image_size.map(|side| (side - 1) / options.stride + 1);
-        spec([x.shape[0], weight.shape[0], height, width], x)
+    /// As burn takes them.
+    pub(super) fn to_burn(self) -> ConvOptions<2> {
+        let [height, width] = self.kernel_size;
+        ConvOptions::new([self.stride; 2], [height / 2, width / 2], [1, 1], self.groups)
     }
 
-    pub(super) fn convolve_with_bias(
-        x: &TensorSpec,
-        weight: &TensorSpec,
-        _: &TensorSpec,
-        options: &ConvolutionOptions,
-    ) -> TensorSpec {
-        convolve(x, weight, options)
-    }
-
-    pub(super) fn convolve_input_gradient(
-        dy: &TensorSpec,
-        weight: &TensorSpec,
-        options: &ConvolutionOptions,
-    ) -> TensorSpec {
-        let [height, width] = options.image_size;
-        spec([dy.shape[0], weight.shape[1] * options.groups, height, width], dy)
-    }
-
-    pub(super) fn convolve_weight_gradient(
-        x: &TensorSpec,
-        dy: &TensorSpec,
-        options: &ConvolutionOptions,
-    ) -> TensorSpec {
-        let [height, width] = options.kernel_size;
-        spec([dy.shape[1], x.shape[1] / options.groups, height, width], x)
-    }
-
-    pub(super) fn multiply(lhs: &TensorSpec, rhs: &TensorSpec) -> TensorSpec {
-        spec([lhs.shape[0], rhs.shape[1]], lhs)
-    }
-
-    pub(super) fn multiply_first_transposed(lhs: &TensorSpec, rhs: &TensorSpec) -> TensorSpec {
-        spec([lhs.shape[1], rhs.shape[1]], lhs)
-    }
-
-    pub(super) fn multiply_second_transposed(lhs: &TensorSpec, rhs: &TensorSpec) -> TensorSpec {
-        spec([lhs.shape[0], rhs.shape[0]], lhs)
-    }
-}
-
-/// The backward pass of a convolution.
-#[derive(Clone, Copy, Debug)]
-struct Convolve;
-
-impl<B: BorderOps> Backward<B, 2> for Convolve {
-    type State = (NodeId, NodeId, ConvolutionOptions);
-
-    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let dy = gradients.consume::<B>(&ops.node);
-        let (x, weight, options) = ops.state;
-        let [x, weight] = [x, weight].map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let [of_x, of_weight] = ops.parents;
-        if let Some(node) = of_x {
-            let gradient = B::ghostnet_convolve_input_gradient(dy.clone(), weight, options);
-            gradients.register::<B>(node.id, gradient);
-        }
-        if let Some(node) = of_weight {
-            gradients.register::<B>(node.id, B::ghostnet_convolve_weight_gradient(x, dy, options));
-        }
-    }
-}
-
-/// The backward pass of a convolution with a bias.
-#[derive(Clone, Copy, Debug)]
-struct ConvolveWithBias;
-
-impl<B: BorderOps> Backward<B, 3> for ConvolveWithBias {
-    type State = ([NodeId; 3], ConvolutionOptions);
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let dy = gradients.consume::<B>(&ops.node);
-        let (kept, options) = ops.state;
-        let [x, weight, bias] = kept.map(|node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node));
-        let [of_x, of_weight, of_bias] = ops.parents;
-        if let Some(node) = of_x {
-            let gradient = B::ghostnet_convolve_input_gradient(dy.clone(), weight.clone(), options);
-            gradients.register::<B>(node.id, gradient);
-        }
-        if let Some(node) = of_weight {
-            let gradient = B::ghostnet_convolve_weight_gradient(x.clone(), dy.clone(), options);
-            gradients.register::<B>(node.id, gradient);
-        }
-        if let Some(node) = of_bias {
-            gradients.register::<B>(node.id, B::conv2d_bias_backward(x, bias, dy));
-        }
-    }
-}
-
-/// The backward pass of a product.
-#[derive(Clone, Copy, Debug)]
-struct Multiply;
-
-impl<B: BorderOps> Backward<B, 2> for Multiply {
-    type State = [FloatTensor<B>; 2];
-
-    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let dy = gradients.consume::<B>(&ops.node);
-        let [lhs, rhs] = ops.state;
-        let [of_lhs, of_rhs] = ops.parents;
-        if let Some(node) = of_lhs {
-            gradients.register::<B>(node.id, B::ghostnet_multiply_second_transposed(dy.clone(), rhs));
-        }
-        if let Some(node) = of_rhs {
-            gradients.register::<B>(node.id, B::ghostnet_multiply_first_transposed(lhs, dy));
-        }
-    }
-}
-
-fn second_derivative() -> ! {
-    panic!("operations that are recorded or set aside have no second derivatives")
-}
-
-impl<B: BorderOps, C: CheckpointStrategy> BorderOps for Autodiff<B, C> {
-    fn ghostnet_convolve(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        options: ConvolutionOptions,
-    ) -> FloatTensor<Self> {
-        let step = Backward::<B, 2>::prepare::<C>(Convolve, [x.node(), weight.node()]).compute_bound().stateful();
-        let compute = |x: FloatTensor<Self>, weight: FloatTensor<Self>| {
-            B::ghostnet_convolve(x.into_primitive(), weight.into_primitive(), options)
-        };
-        match step {
-            OpsKind::Tracked(mut step) => {
-                let state = (step.checkpoint(&x), step.checkpoint(&weight), options);
-                step.finish(state, compute(x, weight))
-            }
-            OpsKind::UnTracked(step) => step.finish(compute(x, weight)),
-        }
-    }
-
-    fn ghostnet_convolve_with_bias(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        options: ConvolutionOptions,
-    ) -> FloatTensor<Self> {
-        let parents = [x.node(), weight.node(), bias.node()];
-        let step = Backward::<B, 3>::prepare::<C>(ConvolveWithBias, parents).compute_bound().stateful();
-        let compute = |operands: [FloatTensor<Self>; 3]| {
-            let [x, weight, bias] = operands.map(|operand| operand.into_primitive());
-            B::ghostnet_convolve_with_bias(x, weight, bias, options)
-        };
-        match step {
-            OpsKind::Tracked(mut step) => {
-                let kept = [&x, &weight, &bias].map(|operand| step.checkpoint(operand));
-                step.finish((kept, options), compute([x, weight, bias]))
-            }
-            OpsKind::UnTracked(step) => step.finish(compute([x, weight, bias])),
-        }
-    }
-
-    fn ghostnet_convolve_input_gradient(
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: ConvolutionOptions,
-    ) -> FloatTensor<Self> {
-        second_derivative()
-    }
-
-    fn ghostnet_convolve_weight_gradient(
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: ConvolutionOptions,
-    ) -> FloatTensor<Self> {
-        second_derivative()
-    }
-
-    fn ghostnet_multiply(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
-        let parents = [lhs.node(), rhs.node()];
-        let (lhs, rhs) = (lhs.into_primitive(), rhs.into_primitive());
-        let y = B::ghostnet_multiply(lhs.clone(), rhs.clone());
-        match Backward::<B, 2>::prepare::<C>(Multiply, parents).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish([lhs, rhs], y),
-            OpsKind::UnTracked(step) => step.finish(y),
-        }
-    }
-
-    fn ghostnet_multiply_first_transposed(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
-        second_derivative()
-    }
-
-    fn ghostnet_multiply_second_transposed(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
-        second_derivative()
+    /// The convolution with its operands' sizes.
+    pub(super) fn convolution(self, batch: usize, channels: [usize; 2], has_bias: bool, pass: Pass) -> Convolution {
+        let Self { stride, groups, kernel_size, image_size } = self;
+        Convolution { batch, channels, image_size, kernel_size, stride, groups, has_bias, pass }
     }
 }

@@ -1,164 +1,74 @@
-//! The operations of the border on the GPU backend: burn's own functions, by tuned kernels or by those that need no tuning.
+//! Convolutions and products by one kernel that needs no tuning: burn's direct convolution, and its transposed form for gradients of inputs.
+//!
+//! What burn itself does where it is told not to tune still tunes in part: its gradients are made of other operations, which choose their
+//! kernels by time (`burn-cubecl` 0.22.1, `kernel/conv/backward_data/fallback.rs` and `backward_weight/fallback.rs`), and its matrix product
+//! begins with cooperative matrices. So gradients and products are put in terms of direct convolutions here.
 
+use std::fmt::Debug;
+
+use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::{DType, TensorMetadata};
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::Slice;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::kernel::cast;
-use burn_cubecl::kernel::conv::{ConvStrategy, conv_data_backward, conv_forward, conv_weight_backward};
-use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::kernel::conv::{ConvStrategy, ConvTranspose2dStrategy, conv_forward, conv_transpose2d};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::operation::{BorderOps, ConvolutionOptions};
-use super::{Convolution, Format, Kind, Layout, Operation, Pass, Product, state};
+use super::operation::ConvolutionOptions;
 
-/// The layout of a tensor of four axes, or of a matrix. An axis of the size one lies anywhere.
-fn layout(tensor: &CubeTensor) -> Layout {
-    let (shape, strides) = (tensor.shape(), tensor.meta.strides());
-    let is_dense = |order: &[usize]| {
-        let mut expected = 1;
-        order.iter().rev().all(|&axis| {
-            let fits = shape[axis] == 1 || strides[axis] == expected;
-            expected *= shape[axis];
-            fits
-        })
-    };
-    let (rows_first, channels_last): (&[usize], &[usize]) =
-        if shape.num_dims() == 4 { (&[0, 1, 2, 3], &[0, 2, 3, 1]) } else { (&[0, 1], &[1, 0]) };
-    if is_dense(rows_first) {
-        Layout::RowsFirst
-    } else if is_dense(channels_last) {
-        Layout::ChannelsLast
-    } else {
-        Layout::Other
-    }
+/// The output of a convolution, `[batch, out, height, width]`.
+pub(super) fn convolution(
+    x: CubeTensor,
+    weight: CubeTensor,
+    bias: Option<CubeTensor>,
+    options: ConvolutionOptions,
+) -> Result<CubeTensor, impl Debug> {
+    conv_forward::<2>(x, weight, bias, options.to_burn(), ConvStrategy::Direct)
 }
 
-/// Which kernels compute an operation.
-#[derive(Clone, Copy)]
-pub(super) enum Kernels {
-    /// Those that burn chooses, by their time if it is built to tune.
-    Chosen,
-    /// Those that need no tuning.
-    Untuned,
+/// The gradient of the input, `[batch, in, height, width]`: a transposed convolution.
+pub(super) fn input_gradient(
+    dy: CubeTensor,
+    weight: CubeTensor,
+    options: ConvolutionOptions,
+) -> Result<CubeTensor, impl Debug> {
+    let ConvolutionOptions { stride, groups, kernel_size, image_size } = options;
+    let out_size = options.out_size();
+    // Rows and columns of the input behind the last tap of the last output.
+    let behind = [0, 1].map(|axis| image_size[axis] - 1 - (out_size[axis] - 1) * stride);
+    let padding = kernel_size.map(|side| side / 2);
+    let options = ConvTransposeOptions::new([stride; 2], padding, behind, [1, 1], groups);
+    conv_transpose2d(dy, weight, None, options, ConvTranspose2dStrategy::Direct)
 }
 
-impl From<Kernels> for ConvStrategy {
-    fn from(kernels: Kernels) -> Self {
-        match kernels {
-            Kernels::Chosen => Self::default(),
-            Kernels::Untuned => Self::Direct,
-        }
-    }
+/// The gradient of the weight, `[out, in / groups, kernel height, kernel width]`: a convolution of the input with the gradient of the output as
+/// its weight. What was the batch is summed over, so it takes the place of channels; the channels of a group become the batch; stride and
+/// dilation change places, because the taps of the gradient are a stride apart.
+pub(super) fn weight_gradient(
+    x: CubeTensor,
+    dy: CubeTensor,
+    options: ConvolutionOptions,
+) -> Result<CubeTensor, impl Debug> {
+    let ConvolutionOptions { stride, groups, kernel_size: [rows, columns], .. } = options;
+    let ([batch, channels, height, width], [_, out, ..]) = (x.shape().dims(), dy.shape().dims::<4>());
+    let in_group = channels / groups;
+    let x = CubeBackend::float_reshape(x, [batch, groups, in_group, height, width].into());
+    let x = CubeBackend::float_permute(x, &[2, 1, 0, 3, 4]);
+    let x = CubeBackend::float_reshape(x, [in_group, groups * batch, height, width].into());
+    let dy = CubeBackend::float_swap_dims(dy, 0, 1);
+    let options = ConvOptions::new([1, 1], [rows / 2, columns / 2], [stride; 2], groups);
+    // Where the stride does not divide the input, there is room for more taps than the kernel has.
+    let taps = [0..out, 0..in_group, 0..rows, 0..columns].map(Slice::from);
+    let gradient = conv_forward::<2>(x, dy, None, options, ConvStrategy::Direct);
+    gradient.map(|gradient| CubeBackend::float_slice(CubeBackend::float_swap_dims(gradient, 0, 1), &taps))
 }
 
-impl From<Kernels> for MatmulStrategy {
-    fn from(kernels: Kernels) -> Self {
-        match kernels {
-            Kernels::Chosen => Self::default(),
-            Kernels::Untuned => Self::Cube,
-        }
-    }
-}
-
-/// Computes an operation: records it if operations are recorded, in `f32` if it is widened, and with kernels that need no tuning if the
-/// tuned one has been set aside. What burn cannot launch panics, as in burn itself.
-fn crossing<E: std::fmt::Debug>(
-    kind: Kind,
-    operands: [CubeTensor; 2],
-    compute: impl FnOnce([CubeTensor; 2], Kernels) -> Result<CubeTensor, E>,
-) -> CubeTensor {
-    let dtype = operands[0].dtype;
-    let [first, second] = &operands;
-    let operation = Operation { kind, format: Format::of(dtype), layouts: [layout(first), layout(second)] };
-    let (is_widened, kernels) = {
-        let mut state = state();
-        if let Some(recorded) = &mut state.recorded {
-            recorded.insert(operation);
-        }
-        let is_widened = operation.format == Format::F16 && state.widened.contains(&kind);
-        let format = if is_widened { Format::F32 } else { operation.format };
-        let is_untuned = state.all_set_aside || state.set_aside.contains(&(kind, format));
-        (is_widened, if is_untuned { Kernels::Untuned } else { Kernels::Chosen })
-    };
-    let operands = if is_widened { operands.map(|operand| cast(operand, DType::F32)) } else { operands };
-    let result =
-        compute(operands, kernels).unwrap_or_else(|error| panic!("burn has no kernel for {operation}: {error:?}"));
-    #[cfg(feature = "planted-faults")]
-    let result = super::fault::planted(result, &super::fault::Circumstances::new(&operation, is_widened, kernels));
-    if is_widened { cast(result, dtype) } else { result }
-}
-
-impl ConvolutionOptions {
-    fn to_burn(self) -> ConvOptions<2> {
-        let [height, width] = self.kernel_size;
-        ConvOptions::new([self.stride; 2], [height / 2, width / 2], [1, 1], self.groups)
-    }
-
-    fn convolution(self, batch: usize, channels: [usize; 2], has_bias: bool, pass: Pass) -> Convolution {
-        let Self { stride, groups, kernel_size, image_size } = self;
-        Convolution { batch, channels, image_size, kernel_size, stride, groups, has_bias, pass }
-    }
-}
-
-fn multiplied(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
-    let ([rows, inner], [_, columns]) = (lhs.shape().dims(), rhs.shape().dims());
-    crossing(Kind::Product(Product { rows, inner, columns }), [lhs, rhs], |[lhs, rhs], kernels| {
-        let format = lhs.dtype;
-        matmul(lhs, rhs, None, kernels.into(), format)
-    })
-}
-
-fn convolved(x: CubeTensor, weight: CubeTensor, bias: Option<CubeTensor>, options: ConvolutionOptions) -> CubeTensor {
-    let ([batch, from, ..], [to, ..]) = (x.shape().dims::<4>(), weight.shape().dims::<4>());
-    let convolution = options.convolution(batch, [from, to], bias.is_some(), Pass::Forward);
-    crossing(Kind::Convolution(convolution), [x, weight], |[x, weight], kernels| {
-        let bias = bias.map(|bias| if bias.dtype == x.dtype { bias } else { cast(bias, x.dtype) });
-        conv_forward::<2>(x, weight, bias, options.to_burn(), kernels.into())
-    })
-}
-
-impl BorderOps for CubeBackend {
-    fn ghostnet_convolve(x: CubeTensor, weight: CubeTensor, options: ConvolutionOptions) -> CubeTensor {
-        convolved(x, weight, None, options)
-    }
-
-    fn ghostnet_convolve_with_bias(
-        x: CubeTensor,
-        weight: CubeTensor,
-        bias: CubeTensor,
-        options: ConvolutionOptions,
-    ) -> CubeTensor {
-        convolved(x, weight, Some(bias), options)
-    }
-
-    fn ghostnet_convolve_input_gradient(dy: CubeTensor, weight: CubeTensor, options: ConvolutionOptions) -> CubeTensor {
-        let ([batch, to, ..], [_, per_group, ..]) = (dy.shape().dims::<4>(), weight.shape().dims::<4>());
-        let convolution = options.convolution(batch, [per_group * options.groups, to], false, Pass::InputGradient);
-        let shape = convolution.input_shape().into();
-        crossing(Kind::Convolution(convolution), [dy, weight], |[dy, weight], kernels| {
-            conv_data_backward::<2>(dy, weight, shape, options.to_burn(), kernels.into())
-        })
-    }
-
-    fn ghostnet_convolve_weight_gradient(x: CubeTensor, dy: CubeTensor, options: ConvolutionOptions) -> CubeTensor {
-        let ([batch, from, ..], [_, to, ..]) = (x.shape().dims::<4>(), dy.shape().dims::<4>());
-        let convolution = options.convolution(batch, [from, to], false, Pass::WeightGradient);
-        let shape = convolution.weight_shape().into();
-        crossing(Kind::Convolution(convolution), [x, dy], |[x, dy], kernels| {
-            conv_weight_backward::<2>(x, dy, shape, options.to_burn(), kernels.into())
-        })
-    }
-
-    fn ghostnet_multiply(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
-        multiplied(lhs, rhs)
-    }
-
-    fn ghostnet_multiply_first_transposed(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
-        multiplied(Self::float_swap_dims(lhs, 0, 1), rhs)
-    }
-
-    fn ghostnet_multiply_second_transposed(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
-        multiplied(lhs, Self::float_swap_dims(rhs, 0, 1))
-    }
+/// The product of two matrices, `[rows, columns]`: a convolution of images of one pixel.
+pub(super) fn product(lhs: CubeTensor, rhs: CubeTensor) -> Result<CubeTensor, impl Debug> {
+    let ([rows, inner], [_, columns]) = (lhs.shape().dims(), rhs.shape().dims::<2>());
+    let x = CubeBackend::float_reshape(lhs, [rows, inner, 1, 1].into());
+    let weight = CubeBackend::float_reshape(CubeBackend::float_swap_dims(rhs, 0, 1), [columns, inner, 1, 1].into());
+    let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+    let product = conv_forward::<2>(x, weight, None, options, ConvStrategy::Direct);
+    product.map(|product| CubeBackend::float_reshape(product, [rows, columns].into()))
 }
