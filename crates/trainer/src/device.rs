@@ -14,7 +14,7 @@ use std::str::FromStr;
 #[cfg(not(feature = "ndarray"))]
 use anyhow::bail;
 use burn::tensor::{Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use adapter::Adapters;
 pub use failure::{DeviceFailed, Failure, is_out_of_memory};
@@ -92,7 +92,7 @@ pub struct ChosenDevice {
     pub name: String,
     /// Something to tell the user once.
     pub note: Option<String>,
-    /// All that tells one adapter with one driver from another.
+    /// All that tells one adapter with one driver from another, and from its like in the same machine.
     pub identity: String,
     /// What was found about a GPU before it was used, for the record of a run.
     pub check: Option<serde_json::Value>,
@@ -158,6 +158,33 @@ impl ChosenDevice {
     pub fn run<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         if self.is_gpu() { failure::caught(&self.name, work) } else { work() }
     }
+}
+
+/// How the kernels of a GPU are chosen, which decides whether the next process has the same ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelChoice {
+    /// There is no choice: they are always the same.
+    Fixed,
+    /// By their time, once: the choice is kept in a database, made at this time.
+    Kept {
+        /// As the file system tells it.
+        since: String,
+    },
+    /// By their time, in every process anew.
+    OfThisProcess,
+}
+
+/// How the kernels of the GPU that this process has opened are chosen.
+pub fn kernel_choice() -> KernelChoice {
+    if !cfg!(feature = "tuned") {
+        return KernelChoice::Fixed;
+    }
+    #[cfg(feature = "tuning-cache")]
+    if let Some(since) = tuning::made() {
+        return KernelChoice::Kept { since: since.to_string() };
+    }
+    KernelChoice::OfThisProcess
 }
 
 /// Resolves a choice, or says what there is instead.

@@ -25,7 +25,9 @@ use crate::finetune::Pretrained;
 use crate::loss::{Distillation, Loss};
 use crate::mix::MixPolicy;
 use crate::optimizer::{Optimizer, Rule};
-use crate::recipe::{ClassWeights, Distill, Finetune, MOST_FROZEN_STAGES, OptimizerKind, Recipe, ScheduleKind, Stage};
+use crate::recipe::{
+    ClassWeights, Distill, Finetune, MOST_FROZEN_STAGES, OptimizerKind, Precision, Recipe, ScheduleKind, Stage,
+};
 use crate::schedule::Schedule;
 use crate::step::StepSettings;
 use crate::weights::ModelCard;
@@ -47,6 +49,8 @@ pub struct EvaluatedSplit {
     pub name: String,
     /// Its images in order.
     pub loader: Loader,
+    /// How many there are.
+    pub num_images: usize,
 }
 
 /// A part of the run whose training images have a size of their own.
@@ -65,6 +69,8 @@ pub struct Plan {
     pub data: DataSet,
     /// The network.
     pub model: GhostNetConfig,
+    /// Number formats of the passes: what the recipe asks for, unless the device computes that wrongly.
+    pub precision: Precision,
     /// Normalisation of the bytes.
     pub normalization: Normalization,
     /// Splits evaluated during the run; `val`, or the first if it is not among them, decides which checkpoint is the best.
@@ -365,7 +371,7 @@ impl Plan {
                 let source = if name == "train" { &data.train } else { &data.val };
                 let loader = evaluation_loader(&recipe, Arc::clone(source))
                     .with_context(|| format!("cannot evaluate the split `{name}`"))?;
-                Ok(EvaluatedSplit { name: name.clone(), loader })
+                Ok(EvaluatedSplit { name: name.clone(), loader, num_images: source.len() })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let total_steps = recipe.train.total_steps(steps_per_epoch).map_err(Unfit)?;
@@ -432,6 +438,7 @@ impl Plan {
             mixup_off_after: off_after(&recipe.train.mixup),
             cutmix_off_after: off_after(&recipe.train.cutmix),
             data,
+            precision: recipe.train.precision,
             recipe,
         })
     }

@@ -52,15 +52,7 @@ impl RunDirectory {
 
     /// Checks that the recipe that is there, if one is, gives the same run.
     pub fn check(&self, recipe: &Recipe) -> anyhow::Result<()> {
-        let file = self.path.join(RECIPE);
-        if file.exists() {
-            let before = read_recipe(&self.path)?;
-            let differences = before.identity().difference(&recipe.identity());
-            if !differences.is_empty() {
-                return Err(RecipeChanged { path: self.path.clone(), differences }.into());
-            }
-        }
-        Ok(())
+        check_recipe(&self.path, recipe)
     }
 
     /// Writes the recipe, and what the run computes on.
@@ -114,6 +106,17 @@ pub fn read_recipe(run: &Path) -> anyhow::Result<Recipe> {
     let file = recipe_file(run);
     recipe::parse(&file.display().to_string(), &fs_err::read_to_string(&file)?, &[])
         .with_context(|| format!("the recipe of the run in `{}` cannot be read", run.display()))
+}
+
+/// Checks that the recipe of a directory, if one is there, gives the same run.
+pub fn check_recipe(run: &Path, recipe: &Recipe) -> anyhow::Result<()> {
+    if recipe_file(run).exists() {
+        let differences = read_recipe(run)?.identity().difference(&recipe.identity());
+        if !differences.is_empty() {
+            return Err(RecipeChanged { path: run.to_path_buf(), differences }.into());
+        }
+    }
+    Ok(())
 }
 
 /// The metrics of a run, one JSON object a line.

@@ -209,10 +209,13 @@ impl Trainee {
         self
     }
 
-    /// The same in another precision than 32 bits, if it is another.
+    /// The same in this precision. A scale of the loss that has settled is kept.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         let device = self.device().inner();
-        self.loss_scale = (precision == Precision::Mixed).then(|| LossScale::new(&device));
+        self.loss_scale = match precision {
+            Precision::F32 => None,
+            Precision::Mixed => self.loss_scale.or_else(|| Some(LossScale::new(&device))),
+        };
         self
     }
 

@@ -253,7 +253,11 @@ impl<'a> Run<'a> {
                         "warning: the run goes on with at most {images} images at a time, since there was no memory for more"
                     ));
                 }
-                (trainee, Progress { device: device.name.clone(), micro_batch_size, ..progress })
+                // What another device computed wrongly in 16 bits, this one may not.
+                (
+                    trainee.with_precision(plan.precision),
+                    Progress { device: device.name.clone(), micro_batch_size, ..progress },
+                )
             }
             None => (first_trainee(plan, &device.device)?, first_progress(plan, fingerprint, device.name.clone())),
         };
@@ -283,12 +287,7 @@ impl<'a> Run<'a> {
             measured: Vec::new(),
             report: None,
             #[cfg(feature = "wgpu")]
-            auditor: Auditor::new(
-                device,
-                plan.recipe.train.audit_every,
-                plan.steps_per_epoch,
-                plan.recipe.train.precision,
-            ),
+            auditor: Auditor::new(device, plan.recipe.train.audit_every, plan.steps_per_epoch, plan.precision),
             #[cfg(feature = "wgpu")]
             chosen: device,
         };
@@ -614,7 +613,7 @@ impl<'a> Run<'a> {
             Some(_) => "make `train.adaptive_clip` smaller",
             None => "clip gradients with `train.clip_norm`",
         };
-        let precision = match self.plan.recipe.train.precision {
+        let precision = match self.plan.precision {
             Precision::Mixed => ", or take `train.precision = \"f32\"`: 16 bits end at 65,504",
             Precision::F32 => "",
         };
@@ -640,7 +639,7 @@ pub(crate) fn first_trainee(plan: &Plan, device: &Device) -> anyhow::Result<Trai
         None if plan.recipe.finetune.is_some() => bail!("the weights to start from are gone"),
         None => fresh,
     };
-    Ok(Trainee::new(model, plan.optimizer()).with_ema(plan.ema()).with_precision(plan.recipe.train.precision))
+    Ok(Trainee::new(model, plan.optimizer()).with_ema(plan.ema()).with_precision(plan.precision))
 }
 
 fn weights_fingerprint(plan: &Plan) -> Option<String> {

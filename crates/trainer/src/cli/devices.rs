@@ -7,9 +7,9 @@ use imageset::source::counted;
 
 use super::{CheckedDeviceArgs, DeviceArgs, FormatArgs};
 use crate::device::{AdapterFacts, AdapterKind, CpuFacts, DeviceChoice, Facts, Survey, SurveyedDevice};
-use crate::device_check::{self, Proven, Request, Workload};
 #[cfg(feature = "wgpu")]
-use crate::device_check::{Attempt, Record};
+use crate::device_check::{self, Attempt, Record};
+use crate::device_check::{Request, Workload};
 use crate::observe::Output;
 use crate::recipe;
 
@@ -35,41 +35,40 @@ pub(super) struct DevicesArgs {
 
 pub(super) fn run(args: DevicesArgs, output: &Output) -> anyhow::Result<ExitCode> {
     match args.check {
-        Some(choice) => check(choice, &args, output)?,
-        None => args.format.print(&Survey::new(), text)?,
+        Some(choice) => check(choice, &args, output),
+        None => {
+            args.format.print(&Survey::new(), text)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Classes where the recipe leaves them to its data: those of ImageNet.
 const NUM_CLASSES: usize = 1000;
 
-fn check(choice: DeviceChoice, args: &DevicesArgs, output: &Output) -> anyhow::Result<()> {
+fn check(choice: DeviceChoice, args: &DevicesArgs, output: &Output) -> anyhow::Result<ExitCode> {
     let recipe = recipe::load(&args.config, &args.set)?.recipe;
     let device = CheckedDeviceArgs { choice: DeviceArgs { device: choice }, no_device_check: false }.open(output)?;
     if !device.is_gpu() {
         output.line(&format!("`{device}` is what GPUs are compared with, so there is nothing to check"));
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     recipe.train.precision.check(&device.device)?;
     let network = recipe.model.network(recipe.model.num_classes.unwrap_or(NUM_CLASSES));
     let workload = Workload { seed: args.seed, ..Workload::of_recipe(&recipe, network) };
-    let is_named = matches!(choice, DeviceChoice::Wgpu(_));
-    let request = Request { workload, device, is_named, is_skipped: false, is_anew: true };
-    print_check(&device_check::prove(request, output)?, args.format)
+    checked(&Request { workload, device, is_named: true, is_skipped: false, is_anew: true }, args.format, output)
 }
 
 #[cfg(feature = "wgpu")]
-fn print_check(proven: &Proven, format: FormatArgs) -> anyhow::Result<()> {
-    match &proven.record {
-        Some(record) => format.print(record, record_text),
-        None => Ok(()),
-    }
+fn checked(request: &Request, format: FormatArgs, output: &Output) -> anyhow::Result<ExitCode> {
+    let record = device_check::examine(request, output)?;
+    format.print(&record, record_text)?;
+    Ok(if record.settings.cpu { ExitCode::from(super::EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn print_check(_: &Proven, _: FormatArgs) -> anyhow::Result<()> {
-    Ok(())
+fn checked(_: &Request, _: FormatArgs, _: &Output) -> anyhow::Result<ExitCode> {
+    unreachable!("a build without GPU support has no GPU")
 }
 
 #[cfg(feature = "wgpu")]
@@ -78,7 +77,7 @@ fn record_text(record: &Record) -> String {
     for Attempt { settings, result } in &record.attempts {
         let worst = result.operations.iter().max_by(|a, b| a.error.total_cmp(&b.error));
         let wrong = result.operations.iter().filter(|operation| operation.fault.is_some()).count();
-        lines.push(format!("\nchecked {settings}, {:.1} s", result.seconds));
+        lines.push(format!("\nchecked with {settings}, {:.1} s", result.seconds));
         lines.push(format!("  operations         {}, {wrong} wrong", result.operations.len()));
         if let Some(worst) = worst {
             lines.push(format!("  largest error      {:.1e} of the result: {}", worst.error, worst.description));
@@ -98,9 +97,11 @@ fn record_text(record: &Record) -> String {
         lines.extend(result.faults.iter().map(|fault| format!("  wrong              {fault}")));
     }
     lines.push(match record.settings.cpu {
-        true => "\nit computes wrongly, and no way around was found: the CPU is used".to_string(),
-        false if record.attempts.len() > 1 => format!("\nit computes what the CPU computes with {}", record.settings),
-        false => "\nit computes what the CPU computes".to_string(),
+        true => "\nThe device computes wrongly, and no way around it was found: use `--device cpu`.".to_string(),
+        false if record.attempts.len() > 1 => {
+            format!("\nThe device computes what the CPU computes, with {}.", record.settings)
+        }
+        false => "\nThe device computes what the CPU computes.".to_string(),
     });
     if let Some(path) = record.path() {
         lines.push(format!("all figures: {}", path.display()));

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     CheckedDeviceArgs, DataArgs, FormatArgs, GlobalArgs, HintArgs, ReadingArgs, interrupted, locate, tell_notes,
 };
-use crate::device_check::Workload;
+use crate::device_check::{ForwardPasses, Workload};
 use crate::evaluate::{self, Evaluation, Evaluator, TestTimeAugmentation};
 use crate::interrupt::Interrupt;
 use crate::measured_data::{MeasuredData, Split};
@@ -86,8 +86,8 @@ pub(super) fn run(args: EvalArgs, global: GlobalArgs, output: &Output) -> anyhow
     warnings.for_each(|warning| output.line(&format!("warning: {warning}")));
     data.left_out.line().iter().for_each(|line| output.line(line));
     let device = args.device.open(output)?;
-    let batch_size = (args.batch_size as usize).min(data.images.len());
-    let device = args.device.prove(device, Workload::of_model(&file.card, batch_size), output)?.device;
+    let batch_sizes = ForwardPasses::sizes(data.images.len(), args.batch_size as usize);
+    let device = args.device.prove(device, Workload::of_model(&file.card, batch_sizes), output)?.device;
     let card = file.card.clone();
     let source = Relabelled::new(data.images, &data.classes, &card.classes)?;
     let on_corrupt = match args.on_corrupt {

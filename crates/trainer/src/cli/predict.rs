@@ -66,7 +66,7 @@ pub(super) fn run(args: PredictArgs, global: GlobalArgs, output: &Output) -> any
         tell_one_output(&opened.file.card, output);
     }
     let device = args.device.open(output)?;
-    let device = args.device.prove(device, Workload::of_model(&opened.file.card, 1), output)?.device;
+    let device = args.device.prove(device, Workload::of_model(&opened.file.card, vec![1]), output)?.device;
     device.run(|| {
         let (model, card) = opened.file.into_model(&device.device)?;
         classify(&Predictor::new(&model, card, device.device.clone())?, &args, output)

@@ -105,7 +105,7 @@ pub(super) fn run(args: ReportArgs, output: &Output) -> anyhow::Result<ExitCode>
     for path in &args.runs {
         // Of a run without a readable checkpoint nothing is computed.
         if let Some(card) = RunReport::card(path) {
-            device = args.device.prove(device, Workload::of_model(&card, BATCH_SIZE), output)?.device;
+            device = args.device.prove(device, Workload::of_model(&card, vec![BATCH_SIZE]), output)?.device;
         }
         output.line(&format!("measuring the run in `{}` on {device}", path.display()));
         let run = device.run(|| RunReport::gather(path, args.data.data.clone(), &device.device))?;

@@ -97,10 +97,11 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
         args.format.print(&summary, |summary| format!("{summary}\n\n{}", summary.learning_rate_chart()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    // From here on Ctrl-C means: save, then stop.
-    let interrupt = Interrupt::listen()?;
     let device = args.device.open(output)?;
     check_device(&plan, &device)?;
+    if !args.fresh && !args.lr_find {
+        run_directory::check_recipe(&out, &plan.recipe)?;
+    }
     if let Some(warning) = plan.check_images(&|_| ())? {
         output.line(&format!("warning: {warning}"));
     }
@@ -108,7 +109,9 @@ pub(super) fn run(args: TrainArgs, global: GlobalArgs, output: &Output) -> anyho
     let device = proven.device;
     #[cfg(feature = "wgpu")]
     let device_check = proven.record;
-    plan.recipe.train.precision = proven.precision;
+    plan.precision = proven.precision;
+    // From here on Ctrl-C means: save, then stop.
+    let interrupt = Interrupt::listen()?;
     if args.lr_find {
         output.line(&format!("taking up to {STEPS} steps with a growing learning rate"));
         let found = device.run(|| find_learning_rate(&plan, &device.device, &|| interrupt.requested()))?;

@@ -150,7 +150,8 @@ impl Adapters {
         });
         let notes: Vec<String> = wrong.into_iter().chain(warning).collect();
         let note = (!notes.is_empty()).then(|| notes.join("\n"));
-        let identity = identity(info);
+        // Tuning holds for all cards of a kind, but one of them may be damaged.
+        let identity = format!("{}\n{}", identity(info), info.device_pci_bus_id);
         Ok(ChosenDevice { note, identity, ..ChosenDevice::gpu(device, format!("wgpu: {name} ({backend:?})")) })
     }
 

@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::wgpu::wgpu::AdapterInfo;
 use cubecl::config::cache::CacheConfig;
@@ -31,6 +32,14 @@ const VARIABLE: &str = if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_CACHE_HOM
 /// No directory on any platform: the runtime then keeps to memory, as it does when it cannot open a database.
 const NOWHERE: &str = "\0";
 
+/// When the database that this process uses was made, as the file system tells it; unknown if it cannot be kept.
+static MADE: OnceLock<String> = OnceLock::new();
+
+/// See [`MADE`].
+pub(super) fn made() -> Option<&'static str> {
+    MADE.get().map(String::as_str)
+}
+
 /// What is wrong with a database.
 #[derive(Debug)]
 enum Fault {
@@ -55,6 +64,12 @@ pub(super) fn keep(adapter: &AdapterInfo) -> Option<String> {
         true => (None, None),
         false => database(&config.environment),
     };
+    let path = directory.as_ref().map(|directory| directory.join(environment::file_name(&config.environment.name)));
+    if let (Some(path), None) = (path, &fault) {
+        // A file system that does not tell when a file was made has at least its place.
+        let made = fs::metadata(&path).and_then(|file| file.created()).map(|time| format!("{time:?}"));
+        MADE.get_or_init(|| made.unwrap_or_else(|_| path.display().to_string()));
+    }
     config.environment.path = CacheConfig::Directory(directory.unwrap_or_else(|| NOWHERE.into()));
     let warning = fault.map(|fault| {
         format!("warning: what is tuned now is not kept for the next run: {fault}; `{VARIABLE}` can name another place for it")

@@ -7,10 +7,10 @@ use etcetera::BaseStrategy;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::Workload;
 use super::check::CheckResult;
-use super::remedy::{FUSION, RESTARTED, Settings};
-use crate::device::ChosenDevice;
+use super::settings::{Settings, forced_variables};
+use super::workload::Workload;
+use crate::device::{self, ChosenDevice, KernelChoice};
 use crate::run_directory;
 
 /// One check, and what it was done with.
@@ -31,6 +31,8 @@ pub struct Record {
     pub build: String,
     /// What the device is to do.
     pub workload: serde_json::Value,
+    /// How the kernels were chosen.
+    pub kernels: KernelChoice,
     /// What the work is done with in the end.
     pub settings: Settings,
     /// Whether it is done; otherwise the program was started again in the middle.
@@ -60,9 +62,6 @@ fn build() -> String {
     )
 }
 
-/// Whether what a check found holds for the next process too: kernels that are tuned in memory are tuned anew there, and may be others.
-const CAN_BE_KEPT: bool = cfg!(feature = "tuning-cache") || !cfg!(feature = "tuned");
-
 impl Record {
     /// Of a device that has not been checked.
     pub(super) fn new(device: &ChosenDevice, workload: &Workload, settings: Settings) -> Self {
@@ -70,6 +69,7 @@ impl Record {
             device: device.identity.clone(),
             build: build(),
             workload: serde_json::to_value(workload).unwrap_or_default(),
+            kernels: device::kernel_choice(),
             settings,
             is_complete: false,
             attempts: Vec::new(),
@@ -79,9 +79,7 @@ impl Record {
     /// Where it is kept: a name for the card, the build, the work and what the user forces.
     pub fn path(&self) -> Option<PathBuf> {
         let Self { device, build, workload, .. } = self;
-        let is_users = |name: &str| name != FUSION || std::env::var_os(RESTARTED).is_none();
-        let forced = ["GHOSTNET_GPU_KERNELS", "GHOSTNET_PLANTED_FAULT", FUSION];
-        let forced = forced.map(|name| std::env::var(name).ok().filter(|_| is_users(name)));
+        let forced: Vec<Option<String>> = forced_variables().collect();
         let identity = format!("{device}\n{build}\n{workload}\n{forced:?}");
         let readable: String =
             device.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
@@ -93,8 +91,12 @@ impl Record {
     /// What was found earlier about the same device and work. What cannot be read was not found.
     pub(super) fn kept(&self) -> Option<Self> {
         let text = fs::read_to_string(self.path()?).ok()?;
-        let kept: Self = serde_json::from_str(&text).ok()?;
-        (CAN_BE_KEPT || !kept.is_complete).then_some(kept)
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Whether what was found holds for this process too: kernels that are tuned again may be others.
+    pub(super) fn holds(&self) -> bool {
+        self.kernels != KernelChoice::OfThisProcess && self.kernels == device::kernel_choice()
     }
 
     /// Keeps it, in any case for people to read; says where, or why not.
@@ -119,5 +121,32 @@ impl Record {
             "seconds": self.attempts.iter().map(|attempt| attempt.result.seconds).sum::<f64>(),
             "file": self.path(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use ghostnet::GhostNetConfig;
+
+    use super::super::workload::ForwardPasses;
+    use super::*;
+    use crate::recipe::Precision;
+
+    #[test]
+    fn what_was_found_holds_as_long_as_the_kernels_are_the_same() {
+        let workload = Workload {
+            network: GhostNetConfig::new(3),
+            training: None,
+            inference: ForwardPasses { image_size: 32, batch_sizes: vec![2] },
+            deterministic: false,
+            seed: 0,
+        };
+        let device = ChosenDevice::gpu(Device::flex(), "a card".to_string());
+        let mut record = Record::new(&device, &workload, Settings::new(Precision::F32));
+        let is_fixed = !cfg!(feature = "tuned");
+        assert_eq!(record.holds(), is_fixed, "kernels that are tuned in memory are other ones in the next process");
+        record.kernels = KernelChoice::Kept { since: "another database".to_string() };
+        assert!(!record.holds());
     }
 }
