@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Checks every kernel that tuning could choose, not only the one that it chooses.
 
-    GHOSTNET_TUNE_SOFTWARE=on CUBECL_AUTOTUNE_LEVEL=minimal candidates.py GHOSTNET DEVICE KEY=VALUE...
+    GHOSTNET_TUNE_SOFTWARE=on CUBECL_AUTOTUNE_LEVEL=minimal candidates.py GHOSTNET DEVICE NETWORK...
 
-GHOSTNET must be built with the feature `tuning-cache`; Python needs `cbor2`. The first check tunes, and keeps for each kind of operation which
-kernels ran and how long they took. Then the results are rewritten so that the next kernel that ran is the fastest of each kind, and the check is
-repeated, until every kernel has had its turn. Kernels that the device cannot run (those for cooperative matrices, on software Vulkan) are counted.
+A NETWORK is a list of keys of the recipe, such as `model.variant="ghostnetv2",model.width=1.3`. GHOSTNET must be built with the feature
+`tuning-cache`; Python needs `cbor2`. The first checks tune, and keep for each kind of operation which kernels ran and how long they took. Then
+the results are rewritten so that the next kernel that ran is the fastest of each kind, and the checks are repeated, until every kernel has
+had its turn. Kernels that the device cannot run (those for cooperative matrices, on software Vulkan) are counted, and so are those that
+tuning skips because others promise more.
 """
 
 import collections
@@ -19,7 +21,7 @@ import tempfile
 
 import cbor2
 
-program, device, sets = sys.argv[1], sys.argv[2], sys.argv[3:]
+program, device, networks = sys.argv[1], sys.argv[2], sys.argv[3:]
 folder = tempfile.mkdtemp()
 environment = {**os.environ, "XDG_CACHE_HOME": folder, "XDG_RUNTIME_DIR": folder}
 recipe = os.path.join(folder, "recipe.toml")
@@ -31,19 +33,22 @@ with open(recipe, "w", encoding="utf-8") as file:
     )
 
 
-def check():
+def check(network):
     command = [program, "devices", "--check", device, "--config", recipe, "--format", "json"]
-    command += [item for entry in sets for item in ("--set", entry)]
+    command += [item for entry in network.split(",") for item in ("--set", entry)]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if found.stdout == "":
         return None, found.stderr
     return json.loads(found.stdout)["attempts"][0]["result"], found.stderr
 
 
-result, errors = check()
-if result is None:
-    sys.exit(errors)
-print(f"as tuned: {len(result['operations'])} operations, {len(result['faults'])} faults, {result['seconds']:.0f} s", flush=True)
+for network in networks:
+    result, errors = check(network)
+    if result is None:
+        sys.exit(errors)
+    print(f"as tuned: {network}: {len(result['operations'])} operations, {len(result['faults'])} faults, {result['seconds']:.0f} s", flush=True)
+    for fault in result["faults"]:
+        print("   ", fault, flush=True)
 [path] = glob.glob(os.path.join(folder, "ghostnet/tuning/*.db"))
 
 
@@ -58,7 +63,7 @@ def connected():
 
 
 database = connected()
-entries, declined, seen = [], collections.Counter(), collections.Counter()
+entries, declined, skipped, seen = [], collections.Counter(), collections.Counter(), collections.Counter()
 for namespace, key, value in database.execute('select namespace, "key", value from entries').fetchall():
     value = cbor2.loads(value)
     if not isinstance(value, dict) or "results" not in value:
@@ -68,7 +73,8 @@ for namespace, key, value in database.execute('select namespace, "key", value fr
     for outcome in outcomes:
         if "Err" in outcome:
             [(kind, details)] = outcome["Err"].items()
-            declined[(namespace.split("-kernel-")[-1], details.get("name", kind) if isinstance(details, dict) else kind)] += 1
+            name = details.get("name", kind) if isinstance(details, dict) else kind
+            (skipped if "skip" in kind.lower() else declined)[(namespace.split("-kernel-")[-1], name)] += 1
     entries.append((namespace, key, value, sorted(kernels)))
 turns = max(len(kernels) for *_, kernels in entries)
 faults = 0
@@ -83,17 +89,21 @@ for turn in range(turns):
             if turn < len(kernels):
                 seen[(namespace.split("-kernel-")[-1], name)] += 1
     database.close()
-    result, errors = check()
-    if result is None:
-        print(f"turn {turn}: {errors[-600:]}", flush=True)
-        faults += 1
-        continue
-    faults += len(result["faults"])
-    print(f"turn {turn}: {len(result['operations'])} operations, {len(result['faults'])} faults", flush=True)
-    for fault in result["faults"]:
-        print("   ", fault, flush=True)
+    for network in networks:
+        result, errors = check(network)
+        if result is None:
+            print(f"turn {turn}: {network}: {errors[-600:]}", flush=True)
+            faults += 1
+            continue
+        faults += len(result["faults"])
+        print(f"turn {turn}: {network}: {len(result['operations'])} operations, {len(result['faults'])} faults", flush=True)
+        for fault in result["faults"]:
+            print("   ", fault, flush=True)
 print(f"\n{faults} faults; kernels that were checked, with the number of kinds of operations:")
 for (tuner, name), count in sorted(seen.items()):
     print(f"  {tuner:32} {name:40} {count}")
-print(f"kernels that did not run here, or that tuning left out for some kind of operation: {len(declined)}")
+never = {kernel for kernel in declined if kernel not in seen}
+print(f"kernels that never ran here: {len(never)}; others that were skipped at least once: {len(set(skipped) - never)}")
+for tuner, name in sorted(never):
+    print(f"  {tuner:32} {name}")
 sys.exit(1 if faults else 0)
