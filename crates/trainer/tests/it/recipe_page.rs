@@ -14,7 +14,7 @@ fn known_names(key: &str) -> Vec<String> {
 
 #[test]
 fn every_key_of_every_section_is_on_the_page() {
-    let page = include_str!("../../../../configs/README.md");
+    let page = include_str!("../../../../docs/recipes.md");
     let sections = ["model", "data", "train", "optimizer", "schedule", "finetune", "distill", "checkpoint", "eval"];
     let mut num_keys = 0;
     for section in sections {
@@ -28,7 +28,7 @@ fn every_key_of_every_section_is_on_the_page() {
 
 #[test]
 fn every_transform_on_the_page_is_one() {
-    let page = include_str!("../../../../configs/README.md");
+    let page = include_str!("../../../../docs/recipes.md");
     let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     let text = RECIPE.replace("image_size = 32\n", &format!("image_size = 32\n{example}"));
     let recipe = parse("page", &text, &[]).unwrap_or_else(|error| panic!("{error}"));
