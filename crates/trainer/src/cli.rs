@@ -124,7 +124,7 @@ impl CheckedDeviceArgs {
             device,
             is_named: matches!(self.choice.device, DeviceChoice::Wgpu(_)),
             is_skipped: self.no_device_check,
-            is_anew: false,
+            is_repeated: false,
         };
         device_check::prove(request, output)
     }

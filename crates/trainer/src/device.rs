@@ -171,7 +171,7 @@ pub enum KernelChoice {
         /// As the file system tells it.
         since: String,
     },
-    /// By their time, in every process anew.
+    /// By their time, again in every process.
     OfThisProcess,
 }
 

@@ -56,7 +56,7 @@ fn check(choice: DeviceChoice, args: &DevicesArgs, output: &Output) -> anyhow::R
     recipe.train.precision.check(&device.device)?;
     let network = recipe.model.network(recipe.model.num_classes.unwrap_or(NUM_CLASSES));
     let workload = Workload { seed: args.seed, ..Workload::of_recipe(&recipe, network) };
-    checked(&Request { workload, device, is_named: true, is_skipped: false, is_anew: true }, args.format, output)
+    checked(&Request { workload, device, is_named: true, is_skipped: false, is_repeated: true }, args.format, output)
 }
 
 #[cfg(feature = "wgpu")]

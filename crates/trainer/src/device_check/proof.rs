@@ -18,7 +18,7 @@ pub struct Request {
     /// Whether the user does not want the check.
     pub is_skipped: bool,
     /// Whether it is checked again, whatever is known.
-    pub is_anew: bool,
+    pub is_repeated: bool,
 }
 
 /// What the work is done with.

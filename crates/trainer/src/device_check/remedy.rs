@@ -62,11 +62,11 @@ fn wrongly(device: &ChosenDevice, record: &Record) -> String {
 /// Takes what was found earlier, or checks, one remedy after the other, until nothing is wrong or nothing is left to try: then the CPU takes the
 /// device's place in the record.
 pub(super) fn examine(request: &Request, output: &Output) -> anyhow::Result<Record> {
-    let Request { workload, device, is_anew, .. } = request;
+    let Request { workload, device, is_repeated, .. } = request;
     let forced = Forced::from_environment()?;
     let mut record = Record::new(device, workload, Settings::new(workload.precision()));
     match record.kept() {
-        Some(kept) if kept.is_complete && !is_anew => {
+        Some(kept) if kept.is_complete && !is_repeated => {
             if kept.holds() {
                 if gpu::is_fusing() && !kept.settings.fusion && !kept.settings.cpu {
                     return Err(WITHOUT_FUSION.into());

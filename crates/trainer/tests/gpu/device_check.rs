@@ -149,16 +149,20 @@ fn pointwise_convolutions_with_an_odd_number_of_stages_are_right() {
 
 /// tracel-ai/cubek#519: wrong from 32,768 pixels on. burn's untuned kernels sum in 16 bits, which the gradient of the weight does not survive.
 #[test]
-fn pointwise_convolutions_of_many_pixels_are_found_wrong_in_16_bits_and_right_in_32() {
+fn pointwise_convolutions_of_many_pixels_are_right_in_16_bits_or_found_wrong_and_right_in_32() {
     let Some(chosen) = adapter().filter(|chosen| chosen.device.supports_dtype(DType::F16)) else { return };
-    let operation = pointwise([96, 96], 8, 64, Pass::WeightGradient, Format::F16);
-    let check =
-        || chosen.run(|| Ok(device_check::check_operation(&operation, &chosen.device, 1))).expect("it computes").fault;
-    assert_ne!(check(), None, "{operation}");
-    border::widen(operation.kind);
-    let fault = check();
-    border::reset();
-    assert_eq!(fault, None, "{operation}");
+    for pass in PASSES {
+        let operation = pointwise([96, 96], 8, 64, pass, Format::F16);
+        let check = || {
+            chosen.run(|| Ok(device_check::check_operation(&operation, &chosen.device, 1))).expect("it computes").fault
+        };
+        let is_wrong = check().is_some();
+        assert_eq!(is_wrong, pass == Pass::WeightGradient, "{operation}");
+        border::widen(operation.kind);
+        let fault = check();
+        border::reset();
+        assert_eq!(fault, None, "{operation}");
+    }
 }
 
 /// The program, in a scene whose cache is its own, with a fault planted or none.
@@ -188,6 +192,37 @@ fn operations_that_are_wrong_in_16_bits_are_computed_in_32() {
     assert!(faults(0) > Some(20) && faults(attempts.len() - 1) == Some(0));
     assert!(record["settings"]["widened"].as_array().is_some_and(|list| list.len() > 20));
     assert_eq!(record["settings"]["precision"], "mixed");
+}
+
+/// With `train.deterministic` nothing may be worked around.
+#[cfg(feature = "planted-faults")]
+#[test]
+fn a_device_that_stays_wrong_fails_its_check_and_the_figures_are_printed() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    let args = ["devices", "--check", GPU, "--config", "recipe.toml", "--format", "json"];
+    let args = [&args[..], &SMALL, &["--set", "train.deterministic=true"]].concat();
+    let output = run(&scene, Some("past-end@always@weight gradient"), &args);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&record["settings"]["cpu"], record["attempts"].as_array().map(Vec::len)),
+        (&Value::Bool(true), Some(1))
+    );
+}
+
+#[test]
+fn a_variable_of_the_environment_that_is_neither_on_nor_off_is_an_error() {
+    if adapter().is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    let args = ["devices", "--check", GPU, "--config", "recipe.toml"];
+    let output = scene.command(&args).env("GHOSTNET_GPU_FUSION", "of").output().expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("`GHOSTNET_GPU_FUSION` is `of`"), "{stderr}");
 }
 
 #[cfg(feature = "planted-faults")]
